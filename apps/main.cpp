@@ -1,0 +1,69 @@
+// sonde SUBCOMMAND: finds the subcommand and turns exceptions into one error line and an exit code.
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string_view>
+
+#include "apps/command.h"
+#include "runtime/error.h"
+
+namespace {
+
+using namespace sonde;
+
+struct Subcommand {
+  std::string_view name;
+  int (*run)(const Arguments&);
+  std::string_view summary;
+};
+
+constexpr Subcommand kSubcommands[] = {
+    {"describe", run_describe, "what a model is: architecture, tensors, memory, tokenizer, hook points"},
+    {"hooks", run_hooks, "the points of a model that can be captured and edited"},
+    {"tokenize", run_tokenize, "text to token ids and back"},
+    {"extract", run_extract, "run texts through a model and record activations"},
+    {"probe", run_probe, "train probes on a store, or apply them"},
+    {"depth", run_depth, "at which layer can a probe read a concept: extract and probe in one"},
+    {"store", run_store, "check, show, compare and merge activation stores"},
+    {"bench", run_bench, "tokens per second as a fraction of what the machine can do"},
+    {"devices", run_devices, "what this machine computes with"},
+};
+
+void print_usage(std::FILE* out) {
+  fmt::print(out, "sonde: a probe into large language models\n\nusage: sonde SUBCOMMAND [options]\n\n");
+  for (const Subcommand& command : kSubcommands) fmt::print(out, "  {:<10} {}\n", command.name, command.summary);
+  fmt::print(out, "\n`sonde SUBCOMMAND --help` shows its options and examples.\n");
+}
+
+int report(const char* kind, const Error& error, int code) {
+  fmt::print(stderr, "sonde: {}: {}", kind, error.what());
+  if (!error.hint().empty()) fmt::print(stderr, ". HINT: {}", error.hint());
+  fmt::print(stderr, "\n");
+  return code;
+}
+
+int run_main(int argc, char** argv) {
+  const std::string_view name = argc > 1 ? argv[1] : "";
+  if (name == "--help" || name == "-h" || name == "help") return print_usage(stdout), 0;
+  if (name == "--version") return fmt::print("sonde {}\n", SONDE_VERSION), 0;
+  for (const Subcommand& command : kSubcommands)
+    if (command.name == name) return command.run({argv + 2, argv + argc});
+  if (name.empty()) return print_usage(stderr), 2;
+  throw UsageError(fmt::format("unknown subcommand '{}'", name), "`sonde --help` lists them");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run_main(argc, argv);
+  } catch (const UsageError& error) {
+    return report("usage error", error, 2);
+  } catch (const Error& error) {
+    return report("error", error, 1);
+  } catch (const std::bad_alloc&) {
+    return report("error", Error("out of memory"), 1);
+  } catch (const std::exception& error) {
+    return report("error", Error(error.what()), 1);
+  }
+}
