@@ -1,0 +1,98 @@
+// The activation store, version 1: a directory that explains itself (docs/store-format.md).
+//   manifest.json     what was recorded: sites, dtype, tap definitions, model, tokenizer, options with hashes
+//   shards.jsonl      one line per committed shard: rows, bytes, checksums
+//   shards/*.h5       rows; one dataset per site named like the site, row metadata, crc32c per block, batch sums
+//   documents.jsonl   the inputs' ids and token counts
+//   index.h5          virtual datasets over all shards, statistics
+//   run.log.jsonl     times, host, restarts: outside every comparison
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "io/json.h"
+#include "runtime/capture_sink.h"
+
+namespace sonde {
+
+struct StoreSite {
+  Site site;
+  std::string name;                     // name(site)
+  std::vector<std::int64_t> row_shape;  // {D}, {H, E}, {H, S}, {1}
+  std::int64_t width() const;
+};
+
+// Everything that decides the bytes of a store; two runs with equal schemas make equal stores.
+struct StoreSchema {
+  std::vector<StoreSite> sites;
+  DType dtype = DType::f32;      // f32, bf16 or f16
+  std::int64_t shard_rows = 0;   // rows per shard; does not count as an identity of the store
+  std::int64_t total_rows = 0;   // of this store (of this part)
+  std::int64_t n_batches = 0;    // of this store (of this part)
+  Json identity;                 // model, tokenizer, inputs, options with hashes: must match to resume
+  Json notes;                    // shown to readers, outside comparison: ignored config keys, tap definitions
+};
+
+struct StoreDocument {
+  std::string id;
+  std::int64_t tokens = 0;
+};
+
+// Metadata of the rows of a batch, one entry per row.
+struct RowMetadata {
+  std::span<const std::int64_t> document;  // index into the inputs, global over parts
+  std::span<const std::int32_t> position;  // of the token in its document
+  std::span<const std::int32_t> token;     // its id
+};
+
+// Writes a store; a killed writer resumes at first_batch() and ends with identical bytes. Holds the store's lock.
+class StoreWriter : public CaptureSink {
+ public:
+  // Creates DIR, or opens it to resume. A store made with another identity, or one held by another process, is
+  // an Error that names the first difference or the holder.
+  static std::unique_ptr<StoreWriter> open(const std::filesystem::path& dir, StoreSchema schema,
+                                           std::span<const StoreDocument> documents);
+
+  virtual std::int64_t first_batch() const = 0;  // compute from here; n_batches when nothing is left
+  virtual std::int64_t committed_rows() const = 0;
+  // Batches come in order from first_batch(); first_row is the store row of the batch's first row. Rows of a
+  // batch that are already committed (resume within a batch) are skipped by the writer.
+  virtual void begin_batch(std::int64_t batch, std::int64_t first_row, RowMetadata rows) = 0;
+  virtual void put(Site site, Tensor rows, std::int64_t row0) override = 0;
+  virtual void end_batch() = 0;
+  virtual std::int64_t bytes_written() const = 0;
+  virtual void finish() = 0;  // commits the last shard, writes index.h5 and the totals, marks the store complete
+};
+
+// Reads a store. Opening checks the manifest against the shards present; reading checks nothing but sizes
+// (verify_store checks every block).
+class StoreReader {
+ public:
+  static std::unique_ptr<StoreReader> open(const std::filesystem::path& dir);
+  virtual ~StoreReader() = default;
+
+  virtual const Json& manifest() const = 0;
+  virtual const std::vector<StoreSite>& sites() const = 0;
+  virtual std::int64_t rows() const = 0;
+  virtual DType dtype() const = 0;
+  virtual const std::vector<StoreDocument>& documents() const = 0;
+  // Whole-store row metadata.
+  virtual const std::vector<std::int64_t>& row_document() const = 0;
+  virtual const std::vector<std::int32_t>& row_position() const = 0;
+  virtual const std::vector<std::int32_t>& row_token() const = 0;
+  // out f32 [n, width]: rows [first, first + n) of sites()[site]. Thread-safe.
+  virtual void read(std::size_t site, std::int64_t first, std::int64_t n, float* out) const = 0;
+};
+
+// Re-reads every block against its checksum; throws at the first that differs, naming shard, site and block.
+void verify_store(const std::filesystem::path& dir);
+// The first differences of two stores in rows, metadata, statistics or identity; empty when identical.
+std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b);
+// Joins part stores (--part I/N, all N of one run) into what one run gives.
+void merge_stores(std::span<const std::filesystem::path> parts, const std::filesystem::path& out);
+
+}  // namespace sonde
