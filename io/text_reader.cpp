@@ -17,7 +17,8 @@ constexpr std::size_t kBlock = std::size_t{1} << 18;
 class PlainFile : public ByteSource {
  public:
   explicit PlainFile(const std::filesystem::path& path) : name_(path.string()) {
-    if (std::filesystem::is_directory(path)) fail("{}: is a folder, expected a file of text", name_);
+    std::error_code ignored;
+    if (std::filesystem::is_directory(path, ignored)) fail("{}: is a folder, expected a file of text", name_);
     file_.reset(std::fopen(name_.c_str(), "rb"));
     if (!file_) fail("{}: cannot be opened: {}", name_, std::strerror(errno));
   }
