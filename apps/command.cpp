@@ -16,28 +16,39 @@ bool parse_options(const Arguments& arguments, const Help& help, const po::optio
   for (std::size_t i = 0; i < positional.size(); ++i) {
     const bool repeated = repeat_last && i + 1 == positional.size();
     places.add(positional[i].c_str(), repeated ? -1 : 1);
-    if (repeated) with_positional.add_options()(positional[i].c_str(), po::value<std::vector<std::string>>());
-    else with_positional.add_options()(positional[i].c_str(), po::value<std::string>());
+    if (repeated)
+      with_positional.add_options()(positional[i].c_str(), po::value<std::vector<std::string>>());
+    else
+      with_positional.add_options()(positional[i].c_str(), po::value<std::string>());
   }
 
   for (const std::string& argument : arguments) {
     if (argument != "--help" && argument != "-h") continue;
     std::ostringstream text;
-    text << "usage: sonde " << help.usage << "\n\n" << help.summary << "\n\n" << all << "\nExamples:\n" << help.examples;
+    text << "usage: sonde " << help.usage << "\n\n"
+         << help.summary << "\n\n"
+         << all << "\nExamples:\n"
+         << help.examples;
     std::puts(text.str().c_str());
     return false;
   }
 
   try {
     const auto no_guessing = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-    po::store(po::command_line_parser(arguments).options(with_positional).positional(places).style(no_guessing).run(), values);
+    po::store(po::command_line_parser(arguments)
+                  .options(with_positional)
+                  .positional(places)
+                  .style(no_guessing)
+                  .run(),
+              values);
     po::notify(values);
   } catch (const po::error& error) {
     throw UsageError(error.what(), fmt::format("usage: sonde {}; --help shows examples", help.usage));
   }
   for (const std::string& name : positional)
     if (!values.count(name) && !(repeat_last && name == positional.back()))
-      throw UsageError(fmt::format("{} is missing", name), fmt::format("usage: sonde {}; --help shows examples", help.usage));
+      throw UsageError(fmt::format("{} is missing", name),
+                       fmt::format("usage: sonde {}; --help shows examples", help.usage));
   return true;
 }
 

@@ -17,10 +17,11 @@ struct Help {
   std::string examples;
 };
 
-// Parses `arguments` (positional names in order; the last may repeat if `repeat_last`). Prints help and returns false
-// for --help. Unknown options, missing values and trailing garbage in numbers are UsageErrors.
+// Parses `arguments` (positional names in order; the last may repeat if `repeat_last`). Prints help and
+// returns false for --help. Unknown options, missing values and trailing garbage in numbers are UsageErrors.
 bool parse_options(const Arguments& arguments, const Help& help, const po::options_description& options,
-                   const std::vector<std::string>& positional, po::variables_map& values, bool repeat_last = false);
+                   const std::vector<std::string>& positional, po::variables_map& values,
+                   bool repeat_last = false);
 
 bool parse_yes_no(const po::variables_map& values, const std::string& option, bool otherwise);
 

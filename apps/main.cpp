@@ -31,7 +31,8 @@ constexpr Subcommand kSubcommands[] = {
 
 void print_usage(std::FILE* out) {
   fmt::print(out, "sonde: a probe into large language models\n\nusage: sonde SUBCOMMAND [options]\n\n");
-  for (const Subcommand& command : kSubcommands) fmt::print(out, "  {:<10} {}\n", command.name, command.summary);
+  for (const Subcommand& command : kSubcommands)
+    fmt::print(out, "  {:<10} {}\n", command.name, command.summary);
   fmt::print(out, "\n`sonde SUBCOMMAND --help` shows its options and examples.\n");
 }
 

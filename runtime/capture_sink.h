@@ -11,9 +11,9 @@ namespace sonde {
 class CaptureSink {
  public:
   virtual ~CaptureSink() = default;
-  // rows: f32 [n, ...], the selected tokens [row0, row0 + n) of the current batch, at one site. The sink copies
-  // what it keeps before it returns. For RowShape::HS the last dim may be shorter than the store's S: the sink
-  // pads keys with -inf (scores) or 0 (pattern).
+  // rows: f32 [n, ...], the selected tokens [row0, row0 + n) of the current batch, at one site. The sink
+  // copies what it keeps before it returns. For RowShape::HS the last dim may be shorter than the store's S:
+  // the sink pads keys with -inf (scores) or 0 (pattern).
   virtual void put(Site site, Tensor rows, std::int64_t row0) = 0;
 };
 

@@ -15,7 +15,8 @@ constexpr std::string_view kNames[] = {"generic", "avx2", "avx512", "avx512_bf16
 CpuPath detect() {
 #if defined(__x86_64__)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return CpuPath::generic;
-  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") || !__builtin_cpu_supports("avx512vl"))
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512vl"))
     return CpuPath::avx2;
   return __builtin_cpu_supports("avx512bf16") ? CpuPath::avx512_bf16 : CpuPath::avx512;
 #else
@@ -30,7 +31,8 @@ std::string_view name(CpuPath path) { return kNames[static_cast<int>(path)]; }
 CpuPath parse_cpu_path(std::string_view wanted) {
   for (int i = 0; i < static_cast<int>(std::size(kNames)); ++i)
     if (kNames[i] == wanted) return static_cast<CpuPath>(i);
-  throw UsageError(fmt::format("unknown CPU path '{}'", wanted), "known are generic, avx2, avx512, avx512_bf16");
+  throw UsageError(fmt::format("unknown CPU path '{}'", wanted),
+                   "known are generic, avx2, avx512, avx512_bf16");
 }
 
 CpuPath best_cpu_path() {

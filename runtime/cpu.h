@@ -1,4 +1,5 @@
-// What this CPU can do, and how many threads to use. Paths are chosen here, at run time, never by -march=native.
+// What this CPU can do, and how many threads to use. Paths are chosen here, at run time, never by
+// -march=native.
 #pragma once
 
 #include <string_view>
@@ -8,9 +9,9 @@ namespace sonde {
 // Ordered: a later path includes the earlier ones.
 enum class CpuPath { generic, avx2, avx512, avx512_bf16 };
 
-CpuPath best_cpu_path();                  // of this CPU; SONDE_CPU_PATH=avx2 in the environment lowers it
+CpuPath best_cpu_path();  // of this CPU; SONDE_CPU_PATH=avx2 in the environment lowers it
 CpuPath parse_cpu_path(std::string_view name);
 std::string_view name(CpuPath path);
-int thread_count();                       // threads OpenMP will use (OMP_NUM_THREADS, affinity respected)
+int thread_count();  // threads OpenMP will use (OMP_NUM_THREADS, affinity respected)
 
 }  // namespace sonde

@@ -13,15 +13,38 @@ namespace sonde {
 
 // One row per type in kDTypes (dtype.cpp); ggml's block formats keep ggml's names in lower case.
 enum class DType : std::uint8_t {
-  f32, f16, bf16, f64, i8, u8, i16, u16, i32, u32, i64, u64, boolean,
-  q4_0, q4_1, q5_0, q5_1, q8_0,
-  q2_k, q3_k, q4_k, q5_k, q6_k, iq4_nl, iq4_xs, mxfp4,
+  f32,
+  f16,
+  bf16,
+  f64,
+  i8,
+  u8,
+  i16,
+  u16,
+  i32,
+  u32,
+  i64,
+  u64,
+  boolean,
+  q4_0,
+  q4_1,
+  q5_0,
+  q5_1,
+  q8_0,
+  q2_k,
+  q3_k,
+  q4_k,
+  q5_k,
+  q6_k,
+  iq4_nl,
+  iq4_xs,
+  mxfp4,
 };
 
 struct DTypeInfo {
-  std::string_view name;     // "bf16", "q4_1"
-  int block_values;          // values per block: 1 for plain types, 32 or 256 for ggml's
-  int block_bytes;           // bytes per block
+  std::string_view name;  // "bf16", "q4_1"
+  int block_values;       // values per block: 1 for plain types, 32 or 256 for ggml's
+  int block_bytes;        // bytes per block
 };
 
 const DTypeInfo& info(DType dtype);
@@ -55,10 +78,14 @@ f16 to_f16(float x);
 template <class F>
 decltype(auto) dispatch_float(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::f32: return f.template operator()<float>();
-    case DType::f16: return f.template operator()<f16>();
-    case DType::bf16: return f.template operator()<bf16>();
-    default: fail("expected a dtype of f32, f16 or bf16, found {}", name(dtype));
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::f16:
+      return f.template operator()<f16>();
+    case DType::bf16:
+      return f.template operator()<bf16>();
+    default:
+      fail("expected a dtype of f32, f16 or bf16, found {}", name(dtype));
   }
 }
 

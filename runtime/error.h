@@ -1,4 +1,5 @@
-// Errors a user can act on: what was found, what was expected, and a HINT. Everything throws; run_main prints.
+// Errors a user can act on: what was found, what was expected, and a HINT. Everything throws; run_main
+// prints.
 #pragma once
 
 #include <fmt/format.h>
@@ -44,7 +45,7 @@ template <class... Args>
 }  // namespace sonde
 
 // An invariant of the code (shape agreement, call order). sonde_check(n == 3, "n is {}", n).
-#define sonde_check(condition, ...)                                                              \
-  do {                                                                                           \
+#define sonde_check(condition, ...)                                                                  \
+  do {                                                                                               \
     if (!(condition)) ::sonde::fail_check(#condition, fmt::format(__VA_ARGS__), __FILE__, __LINE__); \
   } while (false)

@@ -1,5 +1,6 @@
 // The hook table: every point of a decoder that can be captured or edited, in execution order.
-// Names and meanings are TransformerLens's; CLI patterns, HDF5 datasets, `sonde hooks` and docs come from here.
+// Names and meanings are TransformerLens's; CLI patterns, HDF5 datasets, `sonde hooks` and docs come from
+// here.
 #pragma once
 
 #include <array>
@@ -15,13 +16,30 @@ namespace sonde {
 enum class Hook : std::uint8_t {
   embed,
   resid_pre,
-  ln1_scale, ln1_normalized, ln1_out,
-  q, k, v, rot_q, rot_k, attn_scores, pattern, z, attn_out,
+  ln1_scale,
+  ln1_normalized,
+  ln1_out,
+  q,
+  k,
+  v,
+  rot_q,
+  rot_k,
+  attn_scores,
+  pattern,
+  z,
+  attn_out,
   resid_mid,
-  ln2_scale, ln2_normalized, ln2_out,
-  mlp_pre, mlp_pre_linear, mlp_post, mlp_out,
+  ln2_scale,
+  ln2_normalized,
+  ln2_out,
+  mlp_pre,
+  mlp_pre_linear,
+  mlp_post,
+  mlp_out,
   resid_post,
-  ln_final_scale, ln_final_normalized, ln_final_out,
+  ln_final_scale,
+  ln_final_normalized,
+  ln_final_out,
   logits,
 };
 inline constexpr int kHooks = static_cast<int>(Hook::logits) + 1;
@@ -29,15 +47,17 @@ inline constexpr int kHooks = static_cast<int>(Hook::logits) + 1;
 // Shape of one token's row at a hook, in the letters of kernels/backend.h. S: keys of the longest document.
 enum class RowShape : std::uint8_t { one, D, HE, KE, HS, F, V };
 
-// Where the row lives under tensor parallelism: whole on every rank, or a column slab of heads/neurons/vocabulary.
+// Where the row lives under tensor parallelism: whole on every rank, or a column slab of
+// heads/neurons/vocabulary.
 enum class Layout : std::uint8_t { replicated, sharded };
 
-// free: the tensor exists anyway. unfused: an op runs in separate steps. materialises: T x S scores are written.
+// free: the tensor exists anyway. unfused: an op runs in separate steps. materialises: T x S scores are
+// written.
 enum class Cost : std::uint8_t { free, unfused, materialises };
 
 struct HookInfo {
   Hook hook;
-  std::string_view name;     // "blocks.{l}.hook_resid_pre"; without "{l}" it exists once per model
+  std::string_view name;  // "blocks.{l}.hook_resid_pre"; without "{l}" it exists once per model
   RowShape shape;
   Layout layout;
   Cost cost;
@@ -69,7 +89,8 @@ std::optional<Site> find_site(std::string_view name, int n_layers);
 // Returns the matches among `available`, in its order. A pattern that matches nothing is a UsageError.
 std::vector<Site> match_sites(std::string_view patterns, std::span<const Site> available, int n_layers);
 
-// All sites of `hooks` (in table order) for n_layers, in execution order: embed, block 0, block 1, ..., logits.
+// All sites of `hooks` (in table order) for n_layers, in execution order: embed, block 0, block 1, ...,
+// logits.
 std::vector<Site> sites_of(std::span<const Hook> hooks, int n_layers);
 
 }  // namespace sonde

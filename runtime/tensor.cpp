@@ -30,7 +30,8 @@ Tensor Tensor::slice_rows(std::int64_t first, std::int64_t n) const {
 }
 
 Tensor Tensor::slice_columns(std::int64_t first, std::int64_t n) const {
-  sonde_check(rank == 2 && first >= 0 && first + n <= dim(1), "columns {}..{} of {}", first, first + n, describe());
+  sonde_check(rank == 2 && first >= 0 && first + n <= dim(1), "columns {}..{} of {}", first, first + n,
+              describe());
   Tensor t = *this;
   t.data += bytes_of(dtype, first);
   t.shape[1] = n;

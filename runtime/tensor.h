@@ -29,19 +29,21 @@ struct Tensor {
   bool empty() const { return data == nullptr; }
   std::int64_t dim(int i) const { return shape[static_cast<std::size_t>(i)]; }
   std::int64_t rows() const { return rank == 0 ? 1 : shape[0]; }
-  std::int64_t width() const;                  // elements of one row
+  std::int64_t width() const;  // elements of one row
   std::int64_t count() const { return rows() * width(); }
   bool contiguous() const { return row_stride == width() || rows() <= 1; }
 
   template <class T>
-  T* as() const { return reinterpret_cast<T*>(data); }
+  T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
   float* f32() const { return as<float>(); }
   float* row(std::int64_t i) const { return f32() + i * row_stride; }  // f32 only
 
-  Tensor slice_rows(std::int64_t first, std::int64_t n) const;     // rows [first, first + n)
-  Tensor slice_columns(std::int64_t first, std::int64_t n) const;  // of a rank-2 tensor
+  Tensor slice_rows(std::int64_t first, std::int64_t n) const;              // rows [first, first + n)
+  Tensor slice_columns(std::int64_t first, std::int64_t n) const;           // of a rank-2 tensor
   Tensor reshape_row(std::initializer_list<std::int64_t> row_shape) const;  // [T, H*E] -> [T, H, E]
-  std::string describe() const;                // "f32 [19, 4, 16]"
+  std::string describe() const;                                             // "f32 [19, 4, 16]"
 };
 
 // 64-byte aligned memory. Debug builds fill it with NaN patterns, so that a read before a write shows.

@@ -1,0 +1,54 @@
+#include "models/family.h"
+
+#include <string>
+
+#include "runtime/error.h"
+
+namespace sonde {
+
+std::span<const Family> families() {
+  static const Family table[] = {kLlama};
+  return table;
+}
+
+const Family& family_of(const ModelFiles& files) {
+  const bool gguf = files.format() == ModelFormat::gguf;
+  const std::string key = gguf ? "general.architecture" : "model_type";
+  std::string found;
+  if (gguf) {
+    found = files.gguf()->text(key);
+  } else {
+    const auto at = files.config().find(key);
+    if (at == files.config().end() || !at->is_string())
+      fail("{}: key model_type: found {}, expected a string", (files.path() / "config.json").string(),
+           at == files.config().end() ? "nothing" : at->type_name());
+    found = at->get<std::string>();
+  }
+  std::string known;
+  for (const Family& family : families()) {
+    const std::string_view name = gguf ? family.gguf : family.hugging_face;
+    if (name == found) return family;
+    if (!name.empty()) known += (known.empty() ? "" : ", ") + std::string(name);
+  }
+  fail_hint("CONTRIBUTING.md tells how a family is added", "{}: key {}: found '{}', expected one of {}",
+            files.path().string(), key, found, known);
+}
+
+ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
+  const Family& family = family_of(files);
+  ModelSpec spec;
+  if (files.format() == ModelFormat::gguf) {
+    GgufReader metadata(*files.gguf(), std::string(family.gguf));
+    spec = family.spec_from_gguf(metadata, files);
+    metadata.finish({"vocab_size"}, ignored);
+  } else {
+    ConfigReader config(files.config(), (files.path() / "config.json").string());
+    spec = family.spec_from_config(config, files);
+    config.finish({}, ignored);
+  }
+  spec.family = family.name;
+  spec.check(files.path().string());
+  return spec;
+}
+
+}  // namespace sonde

@@ -1,0 +1,62 @@
+// A model in memory: its spec and its weights, prepared for a backend.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "io/model_files.h"
+#include "kernels/backend.h"
+#include "models/config_reader.h"
+#include "models/fake_quantise.h"
+#include "models/spec.h"
+
+namespace sonde {
+
+struct LoadOptions {
+  Precision precision = Precision::f32;
+  WeightFormat weights = WeightFormat::as_stored;
+  IgnoredKeys ignored;
+  bool head = true;  // false: logits are never asked for, the head is not prepared
+};
+
+// q, k and v stacked to one GEMM, gate and up to another. Biases are empty tensors where a model has none.
+struct BlockWeights {
+  OwnedTensor ln1;                   // [D]
+  std::unique_ptr<Weight> qkv;       // [(H + 2K) * E, D]
+  OwnedTensor qkv_bias;              // [(H + 2K) * E]
+  std::unique_ptr<Weight> attn_out;  // [D, H * E]
+  OwnedTensor attn_out_bias;         // [D]
+  OwnedTensor ln2;                   // [D]
+  std::unique_ptr<Weight> gate_up;   // [2F, D]
+  OwnedTensor gate_up_bias;          // [2F]
+  std::unique_ptr<Weight> down;      // [D, F]
+  OwnedTensor down_bias;             // [D]
+};
+
+struct Model {
+  ModelSpec spec;
+  std::string name;          // folder or file name
+  std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
+  ModelFiles files;          // keeps the embedding table mapped
+  Tensor embed;              // [V, D] in the file's dtype
+  OwnedTensor random_embed;  // its memory where the weights are random
+  std::vector<BlockWeights> blocks;
+  OwnedTensor ln_final;          // [D]
+  std::unique_ptr<Weight> head;  // [V, D]; null when not asked for
+
+  // Reads, checks and prepares every weight. NaN or infinity in a weight is an Error that names the tensor.
+  static Model load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend);
+  // The same shape with random weights (seeded, normal with 1/sqrt(K)), for benchmarks.
+  static Model random(const ModelSpec& spec, const LoadOptions& options, std::uint64_t seed,
+                      Backend& backend);
+
+  std::int64_t weight_bytes() const;  // prepared weights in memory
+};
+
+// Multiply-adds of one token in the linear layers of all blocks: q, k, v, o, gate, up, down.
+std::int64_t block_linear_macs(const ModelSpec& spec);
+std::int64_t parameter_count(const ModelSpec& spec);
+
+}  // namespace sonde

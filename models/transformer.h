@@ -1,0 +1,56 @@
+// THE forward: one layer loop for every use and every family.
+#pragma once
+
+#include "kernels/backend.h"
+#include "models/hooks.h"
+#include "models/model.h"
+#include "models/rope.h"
+
+namespace sonde {
+
+class Transformer {
+ public:
+  // Allocates the workspace for batches of up to max_tokens tokens.
+  Transformer(const Model& model, Backend& backend, std::int64_t max_tokens);
+
+  // Runs the batch as far as the active hooks need; results leave through the hooks alone.
+  void forward(const Batch& batch, Hooks& hooks);
+
+  // Bytes of the workspace such a Transformer allocates, for planning.
+  static std::int64_t workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens);
+
+ private:
+  enum class Rows { all, selected_at_the_end };
+
+  void block(int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void norm(Tensor y, Tensor x, const OwnedTensor& weight, Hook scale, int l, Hooks& hooks);
+  void add_and_norm(const BlockWeights& w, int l, Hooks& hooks);
+  void attend(const Batch& batch, int l, Hooks& hooks);
+  void attend_through_hooks(const Batch& batch, int l, Hooks& hooks);
+  void keep_selected_rows(const Batch& batch, Hooks& hooks);
+  void set_rows(std::int64_t rows);
+  void logits(Hooks& hooks);
+
+  const Model& model_;
+  Backend& backend_;
+  RopeRows rope_rows_;
+  std::vector<std::int32_t> rope_row_of_token_;  // [T]
+
+  // Workspace. Views are cut to the batch's T by set_rows.
+  std::int64_t max_tokens_;
+  Buffer resid_memory_, normed_memory_, scale_memory_, qkv_memory_, z_memory_, delta_memory_, gate_up_memory_,
+      mlp_memory_;
+  Buffer scores_memory_, logits_memory_;  // sized when a hook first wants them
+  Tensor resid_;                          // [T, D] the residual stream
+  Tensor normed_;                         // [T, D]
+  Tensor scale_;                          // [T, 1] divisor of a norm, where hooks see it
+  Tensor qkv_;                            // [T, (H + 2K) * E]
+  Tensor q_;                              // [T, H, E], columns of qkv_
+  Tensor k_, v_;                          // [T, K, E], columns of qkv_
+  Tensor z_;                              // [T, H, E]
+  Tensor delta_;                          // [T, D] what a sublayer adds
+  Tensor gate_up_;                        // [T, 2F]
+  Tensor mlp_;                            // [T, F]
+};
+
+}  // namespace sonde
