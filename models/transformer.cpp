@@ -32,6 +32,8 @@ std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t ma
   return 3 * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp;
 }
 
+std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRows * spec.vocab * 4; }
+
 Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_tokens)
     : model_(model),
       backend_(backend),
@@ -190,7 +192,7 @@ void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
 void Transformer::logits(Hooks& hooks) {
   sonde_check(model_.head != nullptr, "logits were asked for and the head is not loaded");
   const std::int64_t vocab = model_.spec.vocab, rows = normed_.rows();
-  if (logits_memory_.bytes() == 0) logits_memory_ = Buffer(kLogitRows * vocab * 4);
+  if (logits_memory_.bytes() == 0) logits_memory_ = Buffer(logits_bytes(model_.spec));
   for (std::int64_t first = 0; first < rows; first += kLogitRows) {
     const std::int64_t n = std::min(kLogitRows, rows - first);
     const Tensor y(logits_memory_.data(), DType::f32, {n, vocab});

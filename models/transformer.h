@@ -18,6 +18,7 @@ class Transformer {
 
   // Bytes of the workspace such a Transformer allocates, for planning.
   static std::int64_t workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens);
+  static std::int64_t logits_bytes(const ModelSpec& spec);  // where logits are asked for
 
  private:
   enum class Rows { all, selected_at_the_end };
