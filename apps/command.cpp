@@ -34,11 +34,13 @@ bool parse_options(const Arguments& arguments, const Help& help, const po::optio
   }
 
   try {
-    const auto no_guessing = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
+    // Long options only, never abbreviated, so that `--tokens -1` is a value.
+    constexpr int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
+                          po::command_line_style::long_allow_next;
     po::store(po::command_line_parser(arguments)
                   .options(with_positional)
                   .positional(places)
-                  .style(no_guessing)
+                  .style(style)
                   .run(),
               values);
     po::notify(values);

@@ -1,0 +1,52 @@
+#include "apps/model_options.h"
+
+#include "runtime/cpu.h"
+#include "runtime/error.h"
+
+namespace sonde {
+
+void add_model_options(po::options_description& options) {
+  options.add_options()
+      ("dtype", po::value<std::string>()->default_value("auto"), "precision of the GEMMs: auto | f32 | bf16; auto is bf16 where this CPU multiplies bf16, f32 elsewhere")
+      ("weights", po::value<std::string>()->default_value("f32"), "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")
+      ("ignore-config-key", po::value<std::vector<std::string>>()->composing(), "a config key that this model may have although Sonde does not know it (repeatable; recorded in the manifest)")
+      ("device", po::value<std::string>()->default_value("auto"), "auto | cpu");
+}
+
+ModelOptions read_model_options(const po::variables_map& values, const std::string& model) {
+  ModelOptions options;
+  options.path = model;
+  options.dtype = values["dtype"].as<std::string>();
+  if (options.dtype == "auto") options.dtype = best_cpu_path() >= CpuPath::avx512_bf16 ? "bf16" : "f32";
+  if (options.dtype != "f32" && options.dtype != "bf16")
+    throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32 or bf16", options.dtype));
+  options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
+  options.weights = parse_weight_format(values["weights"].as<std::string>());
+  if (values.count("ignore-config-key"))
+    for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>()) options.ignored.allowed.insert(key);
+  return options;
+}
+
+std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
+  const std::string device = values["device"].as<std::string>();
+  if (device != "auto" && device != "cpu")
+    throw UsageError(fmt::format("--device: found '{}', expected auto or cpu", device), "`sonde devices` shows what this machine has");
+  return make_cpu_backend();
+}
+
+LoadOptions load_options(const ModelOptions& options, bool head) {
+  return {.precision = options.precision, .weights = options.weights, .ignored = options.ignored, .head = head};
+}
+
+RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {
+  RunIdentity run;
+  run.model_fingerprint = model.fingerprint;
+  run.model_name = model.name;
+  run.compute_path = backend.path(options.precision);
+  run.dtype = options.dtype;
+  run.weights = options.weights;
+  run.ignored = options.ignored;
+  return run;
+}
+
+}  // namespace sonde

@@ -1,0 +1,32 @@
+// What every subcommand that runs a model asks for: --dtype, --weights, --ignore-config-key, --device.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "apps/command.h"
+#include "kernels/backend.h"
+#include "models/extraction.h"
+#include "models/model.h"
+
+namespace sonde {
+
+void add_model_options(po::options_description& options);
+
+// The resolved choice: auto is bf16 where this CPU multiplies bf16, f32 elsewhere.
+struct ModelOptions {
+  std::filesystem::path path;
+  Precision precision;
+  std::string dtype;  // "f32" | "bf16", resolved
+  WeightFormat weights;
+  IgnoredKeys ignored;
+};
+ModelOptions read_model_options(const po::variables_map& values, const std::string& model);
+
+std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // --device auto|cpu
+
+LoadOptions load_options(const ModelOptions& options, bool head);
+RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model);
+
+}  // namespace sonde
