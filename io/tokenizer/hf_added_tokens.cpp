@@ -34,7 +34,7 @@ class HuggingFaceFinder final : public AddedTokenFinder {
       }
       if (token.rstrip) end = cursor.run_of(kSpace, end, last);
       if (done < begin) out.push_back({done, begin, -1});
-      out.push_back({begin, end, token.id});
+      if (begin < end) out.push_back({begin, end, token.id});  // else spaces that rstrip took before
       done = end;
     }
     if (done < last) out.push_back({done, last, -1});

@@ -2,6 +2,7 @@
 
 #include <string_view>
 
+#include "io/file_util.h"
 #include "runtime/error.h"
 
 namespace sonde {
@@ -10,8 +11,8 @@ namespace {
 constexpr char kHint[] = "token ids can be given in place of text: --ids";
 
 [[noreturn]] void refuse(const JsonField& component, std::string_view what, std::string_view supported) {
-  fail_hint(kHint, "{}: key {}: {} is not supported, expected {}", component.file, component.name, what,
-            supported);
+  fail_hint(kHint, "{}: key {}: {} is not supported, expected {}", component.file, component.name,
+            printable(what, 400), supported);
 }
 
 // Split patterns that have a hand-written splitter. Spellings in one line match the same.
@@ -93,11 +94,12 @@ std::vector<std::int32_t> read_special_ids(const JsonField& processor, const std
   return result;
 }
 
-// What one processor puts around what the ones before it gave.
-void wrap(TokenizerParts& parts, std::vector<std::int32_t> before, const std::vector<std::int32_t>& after) {
-  before.insert(before.end(), parts.prefix.begin(), parts.prefix.end());
+// A second processor that adds tokens would see the first one's as texts of their own; nobody means that.
+void set_template(const JsonField& processor, TokenizerParts& parts, std::vector<std::int32_t> before,
+                  std::vector<std::int32_t> after) {
+  if (!parts.prefix.empty() || !parts.suffix.empty()) refuse(processor, "a second template", "one");
   parts.prefix = std::move(before);
-  parts.suffix.insert(parts.suffix.end(), after.begin(), after.end());
+  parts.suffix = std::move(after);
 }
 
 void read_template(const JsonField& processor, TokenizerParts& parts) {
@@ -116,7 +118,7 @@ void read_template(const JsonField& processor, TokenizerParts& parts) {
     side.insert(side.end(), ids.begin(), ids.end());
   }
   if (sequences != 1) refuse(single, fmt::format("a template with {} sequences", sequences), "exactly one");
-  wrap(parts, std::move(before), after);
+  set_template(processor, parts, std::move(before), std::move(after));
 }
 
 void read_processor(const JsonField& processor, TokenizerParts& parts) {
@@ -124,7 +126,8 @@ void read_processor(const JsonField& processor, TokenizerParts& parts) {
   if (type == "ByteLevel") return;  // trims offsets, changes no ids
   if (type == "TemplateProcessing") return read_template(processor, parts);
   if (type == "RobertaProcessing" || type == "BertProcessing")
-    return wrap(parts, {processor.at("cls").element(1).id()}, {processor.at("sep").element(1).id()});
+    return set_template(processor, parts, {processor.at("cls").element(1).id()},
+                        {processor.at("sep").element(1).id()});
   if (type == "Sequence") {
     const JsonField processors = processor.at("processors");
     for (std::size_t i = 0; i < processors.array().value.size(); ++i)
