@@ -30,7 +30,7 @@ class HuggingFaceFinder final : public AddedTokenFinder {
       if (token.lstrip) {
         while (begin > first && (cursor.classes(cursor.previous(begin)) & kSpace))
           begin = cursor.previous(begin);
-        begin = std::clamp(begin, std::min(done, end), end);
+        begin = std::max(begin, done);
       }
       if (token.rstrip) end = cursor.run_of(kSpace, end, last);
       if (done < begin) out.push_back({done, begin, -1});
