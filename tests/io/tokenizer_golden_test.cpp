@@ -100,7 +100,8 @@ void check_broken_text(const Tokenizer& tokenizer, const std::filesystem::path& 
     EXPECT_EQ(ids, expected->get<Ids>());
     ++with_ids;
   }
-  if (folder.filename() == "bl_gpt2" || folder.filename() == "smollm2") EXPECT_EQ(with_ids, 14u);
+  const bool listed = folder.filename() == "bl_gpt2" || folder.filename() == "smollm2";
+  EXPECT_EQ(with_ids, listed ? 14u : 0u);
 }
 
 void check_all(const Tokenizer& tokenizer, const std::filesystem::path& folder,
@@ -125,7 +126,7 @@ TEST_P(TokenizerGolden, EveryField) {
 INSTANTIATE_TEST_SUITE_P(All, TokenizerGolden,
                          testing::Values("gguf_gpt2", "gguf_llama3", "gguf_qwen2", "bl_gpt2", "bl_llama3",
                                          "bl_roberta", "gpt2"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& test) { return std::string(test.param); });
 
 TEST(TokenizerGoldenSmolLM2, Gguf) {
   SONDE_REQUIRE_SHARED("golden/tokenizers");

@@ -1,0 +1,233 @@
+// Files that lie or use what is not supported: one clear error each.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "io/tokenizer/tokenizer.h"
+#include "runtime/error.h"
+#include "tests/io/tokenizer_files.h"
+#include "tests/io/tokenizer_toy.h"
+
+namespace sonde {
+namespace {
+
+using testing::HasSubstr;
+
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  return "no error";
+}
+
+std::string load_message(const std::string& name, const std::string& bytes) {
+  const test::TemporaryFolder folder;
+  const auto file = folder.write(name, bytes);
+  const std::string message = message_of([&] { load_tokenizer(file); });
+  EXPECT_THAT(message, testing::AnyOf("no error", HasSubstr(file.string())));
+  return message;
+}
+
+const test::Merges kMerges = {{"a", "b"}, {"ab", "c"}};
+
+struct JsonCase {
+  const char* name;
+  const char* pointer;  // what is replaced in a good file
+  const char* value;
+  const char* message;
+};
+
+class HostileTokenizerJson : public testing::TestWithParam<JsonCase> {};
+
+TEST_P(HostileTokenizerJson, IsRefusedByName) {
+  Json json = test::toy_json(kMerges);
+  json[Json::json_pointer(GetParam().pointer)] = Json::parse(GetParam().value);
+  EXPECT_THAT(load_message("tokenizer.json", json.dump()), HasSubstr(GetParam().message));
+}
+
+const JsonCase kJsonCases[] = {
+    {"normalizer", "/normalizer", R"({"type": "NFC"})", "normalizer NFC"},
+    {"normalizer_sequence", "/normalizer", R"({"type": "Sequence", "normalizers": [{"type": "NFC"}]})",
+     "normalizer Sequence"},
+    {"no_byte_level", "/pre_tokenizer", R"({"type": "Digits", "individual_digits": true})",
+     "expected a ByteLevel stage"},
+    {"null_pre_tokenizer", "/pre_tokenizer", "null", "expected a ByteLevel stage"},
+    {"metaspace", "/pre_tokenizer", R"({"type": "Metaspace"})", "pre-tokenizer Metaspace"},
+    {"line_end_in_type", "/pre_tokenizer/type", R"("x\ny")", "pre-tokenizer x"},
+    {"after_byte_level", "/pre_tokenizer", R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel",
+      "add_prefix_space": false}, {"type": "Digits"}]})",
+     "Digits after ByteLevel"},
+    {"unknown_pattern", "/pre_tokenizer",
+     R"({"type": "Split", "pattern": {"Regex": "\\w+"}, "behavior": "Isolated"})", "the pattern"},
+    {"string_pattern", "/pre_tokenizer",
+     R"({"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated"})", "not a Regex"},
+    {"behavior", "/pre_tokenizer",
+     R"({"type": "Split", "pattern": {"Regex": "x"}, "behavior": "MergedWithNext"})",
+     "behavior MergedWithNext"},
+    {"prefix_space_type", "/pre_tokenizer/add_prefix_space", "1",
+     "pre_tokenizer.add_prefix_space: found 1, expected true or false"},
+    {"post_processor", "/post_processor", R"({"type": "Magic"})", "post-processor Magic"},
+    {"roberta_short", "/post_processor",
+     R"({"type": "RobertaProcessing", "cls": ["<s>"], "sep": ["</s>", 1]})", "at least 2 elements"},
+    {"template_id", "/post_processor",
+     R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
+      {"Sequence": {"id": "A"}}], "special_tokens": {"<s>": {"ids": [1000000]}}})",
+     "found token id 1000000"},
+    {"template_name", "/post_processor",
+     R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>"}},
+      {"Sequence": {"id": "A"}}], "special_tokens": {}})",
+     "special_tokens.<s>: not found"},
+    {"template_sequences", "/post_processor",
+     R"({"type": "TemplateProcessing", "single": [], "special_tokens": {}})", "0 sequences"},
+    {"decoder", "/decoder", R"({"type": "WordPiece"})", "decoder WordPiece"},
+    {"no_decoder", "/decoder", "null", "key decoder: not found"},
+    {"model_type", "/model/type", R"("Unigram")", "found Unigram, expected BPE"},
+    {"model_kind", "/model", "[]", "key model: found array, expected an object"},
+    {"dropout", "/model/dropout", "0.1", "model.dropout: found 0.1"},
+    {"byte_fallback", "/model/byte_fallback", "true", "model.byte_fallback"},
+    {"suffix", "/model/end_of_word_suffix", R"("</w>")", "model.end_of_word_suffix"},
+    {"vocab_kind", "/model/vocab", "[]", "model.vocab: found array"},
+    {"huge_id", "/model/vocab/a", "4294967296", "found 4294967296, expected a token id"},
+    {"negative_id", "/model/vocab/a", "-1", "found -1, expected a token id"},
+    {"real_id", "/model/vocab/a", "1.5", "found 1.5, expected a token id"},
+    {"far_id", "/model/vocab/a", "2147483647", "found id 2147483647 among"},
+    {"id_twice", "/model/vocab/a", "98", "id 98 found for"},
+    {"merge_kind", "/model/merges/0", "7", "model.merges[0]: found 7"},
+    {"merge_of_three", "/model/merges/0", R"(["a", "b", "c"])", "model.merges[0]"},
+    {"merge_spaces", "/model/merges/0", R"("a b c")", "model.merges[0]"},
+    {"merge_no_space", "/model/merges/0", R"("ab")", "model.merges[0]"},
+    {"merge_unknown_part", "/model/merges/0", R"(["a", "zz"])", "no token \"zz\""},
+    {"merge_unknown_whole", "/model/merges/1", R"(["a", "a"])", "no token \"aa\""},
+    {"merges_missing", "/model/merges", "null", "model.merges: found null, expected an array"},
+    {"unk_missing", "/model", R"({"vocab": {"a": 0}, "merges": [], "unk_token": "?"})", "model.unk_token"},
+    {"added_other_id", "/added_tokens", R"([{"id": 5, "content": "<s>"}])",
+     "added_tokens[0].id: found 5, expected 258"},
+    {"added_known_id", "/added_tokens", R"([{"id": 258, "content": "a"}])", "expected 97"},
+    {"added_twice", "/added_tokens", R"([{"id": 258, "content": "<s>"}, {"id": 259, "content": "<s>"}])",
+     "each added token once"},
+    {"added_flag", "/added_tokens", R"([{"id": 258, "content": "<s>", "lstrip": "yes"}])",
+     "added_tokens[0].lstrip"},
+    {"added_negative", "/added_tokens", R"([{"id": -3, "content": "<s>"}])", "added_tokens[0].id: found -3"},
+};
+INSTANTIATE_TEST_SUITE_P(All, HostileTokenizerJson, testing::ValuesIn(kJsonCases),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+TEST(TokenizerFiles, GoodToyLoadsInBothFormsOfMerges) {
+  Json json = test::toy_json(kMerges);
+  EXPECT_EQ(load_message("tokenizer.json", json.dump()), "no error");
+  json["model"]["merges"] = {"a b", "ab c"};
+  json["model"].erase("type");
+  EXPECT_EQ(load_message("tokenizer.json", json.dump()), "no error");
+}
+
+TEST(TokenizerFiles, BrokenOrAbsent) {
+  const std::string good = test::toy_json(kMerges).dump();
+  EXPECT_THAT(load_message("tokenizer.json", good.substr(0, good.size() / 2)), HasSubstr("not valid JSON"));
+  EXPECT_THAT(load_message("tokenizer.json", ""), HasSubstr("not valid JSON"));
+  EXPECT_THAT(load_message("tokenizer.json", "[]"), HasSubstr("expected an object"));
+  EXPECT_THAT(load_message("tokenizer.json", "{}"), HasSubstr("expected a ByteLevel stage"));
+  EXPECT_THAT(load_message("tokenizer.json", std::string(100000, '[')), HasSubstr("nested deeper"));
+  const test::TemporaryFolder folder;
+  EXPECT_THAT(message_of([&] { load_tokenizer(folder.path()); }), HasSubstr("no tokenizer.json"));
+  EXPECT_THAT(message_of([&] { load_tokenizer(folder.path() / "x"); }), HasSubstr("no such file"));
+}
+
+// bos and eos come from the files beside tokenizer.json.
+TEST(TokenizerFiles, SpecialIdsOfTheFolder) {
+  const test::TemporaryFolder folder;
+  folder.write("tokenizer.json", test::toy_json(kMerges).dump());
+  EXPECT_EQ(load_tokenizer(folder.path())->bos(), -1);
+  folder.write("config.json", R"({"bos_token_id": 3, "eos_token_id": [4, 5]})");
+  EXPECT_EQ(load_tokenizer(folder.path())->bos(), 3);
+  EXPECT_EQ(load_tokenizer(folder.path())->eos(), 4);
+  folder.write("tokenizer_config.json", R"({"bos_token": null, "eos_token": {"content": "abc"}})");
+  EXPECT_EQ(load_tokenizer(folder.path())->bos(), -1);
+  EXPECT_EQ(load_tokenizer(folder.path())->eos(), 257);
+  folder.write("tokenizer_config.json", R"({"bos_token": "<nowhere>"})");
+  EXPECT_THAT(message_of([&] { load_tokenizer(folder.path()); }),
+              HasSubstr("bos_token: found \"<nowhere>\""));
+}
+
+TEST(HostileGguf, IsRefusedByName) {
+  const auto tokens = test::toy_tokens(kMerges);
+  const auto file = [&](const std::string& pre, const auto& change) {
+    test::GgufWriter writer = test::toy_gguf(pre, tokens, kMerges);
+    change(writer);
+    return load_message("vocab.gguf", writer.bytes());
+  };
+  const auto nothing = [](test::GgufWriter&) {};
+  EXPECT_EQ(file("gpt-2", nothing), "no error");
+  EXPECT_THAT(file("unheard-of", nothing), HasSubstr("tokenizer.ggml.pre: found \"unheard-of\""));
+  EXPECT_THAT(file("gpt-2", [](auto& w) { w.integer("tokenizer.ggml.bos_token_id", 4000000000u); }),
+              HasSubstr("bos_token_id: found 4000000000"));
+  EXPECT_THAT(file("gpt-2",
+                   [](auto& w) {
+                     w.integers("tokenizer.ggml.token_type", {1, 2});
+                   }),
+              HasSubstr("found 2 types"));
+  EXPECT_THAT(file("gpt-2", [](auto& w) { w.text("tokenizer.ggml.token_type", "x"); }),
+              HasSubstr("tokenizer.ggml.token_type"));
+  EXPECT_THAT(file("gpt-2", [](auto& w) { w.integer("tokenizer.ggml.add_bos_token", 1); }),
+              HasSubstr("add_bos_token"));
+  EXPECT_THAT(file("gpt-2", [](auto& w) { w.text("general.name", "Phi-3 mini"); }),
+              HasSubstr("general.name"));
+  std::vector<std::int32_t> types(tokens.size(), 1);
+  types[7] = 6;
+  EXPECT_THAT(file("gpt-2", [&](auto& w) { w.integers("tokenizer.ggml.token_type", types); }),
+              HasSubstr("found byte token"));
+
+  auto twice = tokens;
+  twice.push_back("a");
+  EXPECT_THAT(load_message("v.gguf", test::toy_gguf("gpt-2", twice, kMerges).bytes()),
+              HasSubstr("each token once"));
+  EXPECT_THAT(load_message("v.gguf", test::toy_gguf("gpt-2", tokens, {{"a", "q"}}).bytes()),
+              HasSubstr("no token \"aq\""));
+  EXPECT_THAT(load_message("v.gguf", test::toy_gguf("gpt-2", {}, {}).bytes()), HasSubstr("found no tokens"));
+  EXPECT_THAT(load_message("v.gguf", test::toy_gguf("gpt-2", tokens, {}).bytes()), "no error");
+  test::GgufWriter spm;
+  spm.text("tokenizer.ggml.model", "llama");
+  EXPECT_THAT(load_message("v.gguf", spm.bytes()), HasSubstr("tokenizer.ggml.model: found \"llama\""));
+  EXPECT_THAT(load_message("v.gguf", test::GgufWriter().bytes()), HasSubstr("tokenizer.ggml.model"));
+}
+
+// What llama.cpp makes of types: look-alikes become control tokens, CONTROL is text unless parsed, unused is
+// silent.
+TEST(GgufTokenTypes, FollowLlamaCpp) {
+  auto tokens = test::toy_tokens({});
+  const auto add = [&](const char* text) {
+    return tokens.push_back(text), static_cast<std::int32_t>(tokens.size() - 1);
+  };
+  const std::int32_t end = add("<|im_end|>"), mine = add("[mine]"), unused = add("<unused>"),
+                     odd = add("\u4e2d");
+  std::vector<std::int32_t> types(tokens.size(), 1);
+  types[static_cast<std::size_t>(mine)] = 4;
+  types[static_cast<std::size_t>(unused)] = 5;
+  test::GgufWriter file = test::toy_gguf("smollm", tokens, {});
+  file.integers("tokenizer.ggml.token_type", types);
+  file.boolean("tokenizer.ggml.add_eos_token", true);
+  file.integer("tokenizer.ggml.eos_token_id", static_cast<std::uint32_t>(end));
+  const test::TemporaryFolder folder;
+  const auto tokenizer = load_tokenizer(folder.write("v.gguf", file.bytes()));
+  std::vector<std::int32_t> ids;
+  tokenizer->encode("a[mine]<|im_end|>", SpecialText::parse, AddSpecial::tokenizer, ids);
+  EXPECT_EQ(ids, (std::vector<std::int32_t>{'a', mine, end, end}));
+  EXPECT_EQ(tokenizer->decode(ids, false), "a[mine]<|im_end|><|im_end|>");
+  EXPECT_EQ(tokenizer->decode(ids, true), "a[mine]");
+  tokenizer->encode("[mine]<|im_end|>", SpecialText::plain, AddSpecial::none, ids);
+  EXPECT_EQ(ids.size(), 1 + std::string("<|im_end|>").size());
+  EXPECT_EQ(tokenizer->decode(std::vector<std::int32_t>{unused, odd}, false), "[UNK_BYTE_0xe4b8ad\u4e2d]");
+}
+
+TEST(TokenizerDecode, RefusesIdsOutsideTheVocabulary) {
+  const test::TemporaryFolder folder;
+  const auto tokenizer = load_tokenizer(folder.write("tokenizer.json", test::toy_json(kMerges).dump()));
+  for (const std::int32_t id : {-1, 258, INT32_MAX, INT32_MIN})
+    EXPECT_THAT(message_of([&] { tokenizer->decode({&id, 1}, false); }), HasSubstr("expected 0 to 257"));
+}
+
+}  // namespace
+}  // namespace sonde
