@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds everything and runs every test, with sanitizers, too. See --help.
+set -uo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+  cat <<'TEXT'
+usage: ./test.sh [--install-only] [--no-install] [--long]
+  --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
+  --no-install    install nothing
+  --long          full counts (kill trials, all curves, every test under TSan); keeps docs/last-long-run.md
+TEXT
+}
+
+install=yes
+only_install=no
+long=no
+while (($#)); do
+  case "$1" in
+    --install-only) only_install=yes ;;
+    --no-install) install=no ;;
+    --long) long=yes ;;
+    -h|--help) usage; exit 0 ;;
+    *) echo "test.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+if [ "$install" = yes ]; then scripts/install_dependencies.sh --for tests || exit 1; fi
+if [ "$only_install" = yes ]; then exit 0; fi
+if [ "$long" = yes ]; then export SONDE_LONG=1; fi
+
+release=release
+if [ -n "${CI:-}" ]; then release=ci; fi  # warnings are errors
+jobs="$(nproc)"
+launcher=()
+if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+logs=build/logs
+mkdir -p "$logs"
+stages=()
+failed=no
+
+# stage NAME COMMAND...: runs it, shows its output, keeps it in build/logs, remembers time and outcome.
+stage() {
+  local name="$1" start=$SECONDS outcome=passed
+  shift
+  echo "==== $name"
+  "$@" 2>&1 </dev/null | tee "$logs/$name.log"
+  [ "${PIPESTATUS[0]}" = 0 ] || outcome=FAILED
+  if grep -q 'HDF5-DIAG' "$logs/$name.log"; then
+    echo "test.sh: $name: HDF5 printed an error that nothing caught (HDF5-DIAG above)"
+    outcome=FAILED
+  fi
+  [ "$outcome" = passed ] || failed=yes
+  stages+=("$(printf '%-16s %-6s %5d s' "$name" "$outcome" $((SECONDS - start)))")
+  [ "$outcome" = passed ]
+}
+
+build() {
+  cmake --preset "$1" "${launcher[@]}" >"$logs/configure-$1.log" || { cat "$logs/configure-$1.log"; return 1; }
+  cmake --build "build/$1" -j "$jobs" -- --quiet
+}
+
+run_tests() {  # preset, then arguments of ctest
+  ctest --test-dir "build/$1" --output-on-failure --no-tests=error --timeout 1800 \
+    --test-output-size-passed 1000000 --output-junit "$PWD/$logs/$1.xml" "${@:2}"
+}
+
+# The rooms' tests once more under sanitizers, where counts of trials stay short.
+rooms='^(runtime|kernels|io|models)$'
+tests_asan() {
+  unset SONDE_LONG
+  export ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+  run_tests asan -R "$rooms"
+}
+# Threads: every fourth test, or all with --long; more threads than cores, for other interleavings.
+tests_tsan() {
+  if [ "$long" = no ]; then export GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=0; fi
+  unset SONDE_LONG
+  export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 OMP_NUM_THREADS=4
+  run_tests tsan -R "$rooms"
+}
+
+if stage build build "$release"; then stage tests run_tests "$release"; fi
+if stage build-asan build asan; then stage tests-asan tests_asan; fi
+if command -v clang++-14 >/dev/null; then
+  if stage build-tsan build tsan; then stage tests-tsan tests_tsan; fi
+else
+  echo "test.sh: no clang++-14 here, so no test under the thread sanitizer"
+  stages+=("tests-tsan       skipped")
+fi
+
+write_report() {
+  echo "# The last run of ./test.sh --long"
+  echo "$(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ' with changes')"
+  printf '\n```\n%s\n```\n' "$("build/$release/apps/sonde" devices)"
+  printf '\n```\n'
+  printf '%s\n' "${stages[@]}"
+  printf '```\n'
+  python3 tests/scripts/summarise_tests.py "Tests=$logs/$release.xml" "Under ASan and UBSan=$logs/asan.xml" "Under TSan=$logs/tsan.xml"
+}
+if [ "$long" = yes ]; then
+  write_report >docs/last-long-run.md
+  echo "==== docs/last-long-run.md is written"
+fi
+
+echo "==== summary"
+printf '%s\n' "${stages[@]}"
+if [ "$failed" = yes ]; then echo "test.sh: something FAILED; the logs are in $logs"; exit 1; fi
+echo "test.sh: all passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
