@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, gets the default model, and shows at which depth facts become readable. See --help.
 set -euo pipefail
+from="$PWD"
 cd "$(dirname "$0")"
 
 usage() {
@@ -18,7 +19,7 @@ while (($#)); do
     --no-install) install=no ;;
     --model)
       [ $# -ge 2 ] || { echo "demo.sh: --model wants a path" >&2; exit 2; }
-      model="$(realpath -m -- "$2")"
+      model="$(cd "$from" && realpath -m -- "$2")"
       shift ;;
     -h|--help) usage; exit 0 ;;
     *) echo "demo.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
