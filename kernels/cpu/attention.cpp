@@ -1,0 +1,124 @@
+// Causal attention without a T x T tensor (online softmax, arXiv:1805.02867; blocked as in arXiv:2205.14135).
+// A task is a block of queries of one head. It walks the document's keys in blocks counted from the
+// document's start: scores and weighted values are the GEMM's micro-kernel, so a row's bits depend on its own
+// document alone.
+#include <cmath>
+#include <limits>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/heads.h"
+#include "kernels/cpu/scratch.h"
+
+namespace sonde::cpu {
+namespace {
+
+constexpr std::int64_t kKeys = 256;  // keys of a block; a multiple of every panel width
+
+struct Kernels {
+  const GemmKernel& gemm;
+  const RowKernels& rows;
+};
+
+// One task's working memory, in the thread's scratch.
+struct Block {
+  Block(const GemmKernel& g, std::int64_t e) : columns((e + g.nr - 1) / g.nr * g.nr) {
+    const std::int64_t query_floats = packed_x_bytes(g, kQueryRows, e) / 4, floats = kQueryRows * kKeys;
+    const std::int64_t weight_floats = packed_x_bytes(g, g.mr, kKeys) / 4;
+    queries = reinterpret_cast<float*>(
+        thread_scratch((query_floats + weight_floats + floats + kQueryRows * (columns + 2)) * 4));
+    weights = queries + query_floats;
+    scores = weights + weight_floats;
+    out = scores + floats;
+    largest = out + kQueryRows * columns;
+    sum = largest + kQueryRows;
+  }
+  std::int64_t columns;  // E rounded up to whole panels
+  float* queries;        // [E][mr] for each tile
+  float* weights;        // [keys][mr] of one tile
+  float* scores;         // [48, 256]
+  float* out;            // [48, columns] weighted sum of values so far
+  float* largest;        // [48] largest score so far
+  float* sum;            // [48] sum of exp(score - largest)
+};
+
+// Scores of one query against `valid` keys become exp(score - largest), 0 up to `padded`; what was summed
+// under a smaller maximum is scaled down.
+void softmax_row(const RowKernels& rows, float* scores, std::int64_t valid, std::int64_t padded, float scale,
+                 float* out, std::int64_t columns, float& largest, float& sum) {
+  rows.scale(scores, scores, scale, valid);
+  const float before = largest;
+  largest = std::max(before, rows.max(scores, valid));
+  if (largest != before) {
+    const float factor =
+        before == -std::numeric_limits<float>::infinity() ? 0.0f : std::exp(before - largest);
+    sum *= factor;
+    rows.scale(out, out, factor, columns);
+  }
+  sum += rows.exp_sum(scores, scores, largest, valid);
+  std::fill(scores + valid, scores + padded, 0.0f);
+}
+
+void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q, const PackedHeads& packed,
+            std::int64_t kv_head, std::int64_t e, float scale) {
+  const GemmKernel& g = kernels.gemm;
+  const Block block(g, e);
+  for (std::int64_t r = 0; r < task.rows; r += g.mr)
+    g.pack_x(block.queries + r * e, q.row(task.first + r), q.stride,
+             static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), e);
+  std::fill(block.out, block.out + kQueryRows * block.columns, 0.0f);
+  std::fill(block.largest, block.largest + kQueryRows, -std::numeric_limits<float>::infinity());
+  std::fill(block.sum, block.sum + kQueryRows, 0.0f);
+
+  for (std::int64_t key0 = 0; key0 < task.first + task.rows; key0 += kKeys) {
+    const std::int64_t key1 = std::min(key0 + kKeys, task.first + task.rows);
+    // Keys of this block that any query of the tile at row r may see.
+    const auto visible = [&](std::int64_t r) {
+      const std::int64_t last = task.first + std::min(r + g.mr, task.rows) - 1;
+      return std::min(key1, last + 1) - key0;
+    };
+    for (std::int64_t key = key0; key < key1; key += g.nr)
+      for (std::int64_t r = 0; r < task.rows; r += g.mr)
+        if (key - key0 < visible(r))
+          g.tile(block.scores + r * kKeys + key - key0, kKeys, block.queries + r * e,
+                 packed.keys(task.document, kv_head, key / g.nr), e,
+                 static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), g.nr, false, nullptr);
+    for (std::int64_t r = 0; r < task.rows; r += g.mr) {
+      const std::int64_t padded = visible(r), height = std::min<std::int64_t>(g.mr, task.rows - r);
+      if (padded <= 0) continue;
+      for (std::int64_t i = r; i < r + height; ++i) {
+        const std::int64_t valid = std::clamp<std::int64_t>(task.first + i + 1 - key0, 0, padded);
+        if (valid == 0) std::fill(block.scores + i * kKeys, block.scores + i * kKeys + padded, 0.0f);
+        if (valid > 0)
+          softmax_row(kernels.rows, block.scores + i * kKeys, valid, padded, scale,
+                      block.out + i * block.columns, block.columns, block.largest[i], block.sum[i]);
+      }
+      g.pack_x(block.weights, block.scores + r * kKeys, kKeys, static_cast<int>(height), padded);
+      for (std::int64_t column = 0; column < block.columns; column += g.nr)
+        g.tile(block.out + r * block.columns + column, block.columns, block.weights,
+               packed.values(task.document, kv_head, column / g.nr, key0), padded, static_cast<int>(height),
+               g.nr, true, nullptr);
+    }
+  }
+  for (std::int64_t r = 0; r < task.rows; ++r)
+    kernels.rows.divide(z.row(task.first + r), block.out + r * block.columns, block.sum[r], e);
+}
+
+}  // namespace
+
+void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+                              const AttentionSpec& spec) {
+  const Kernels kernels{kernels_.f32, kernels_.rows};
+  const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2);
+  const PackedHeads packed(kernels.gemm, k, v, documents, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(documents, q.dim(1));
+  const auto count = static_cast<std::int64_t>(tasks.size());
+#pragma omp parallel for schedule(dynamic) if (count > 1)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
+    attend(kernels, task, head_rows(z, task.start, task.head), head_rows(q, task.start, task.head), packed,
+           task.head / group, e, spec.scale);
+  }
+}
+
+}  // namespace sonde::cpu

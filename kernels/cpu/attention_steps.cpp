@@ -1,0 +1,83 @@
+// Attention in the steps that hooks see: scores, pattern, weighted values.
+#include <limits>
+
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/gemm.h"
+#include "kernels/cpu/heads.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/scratch.h"
+
+namespace sonde::cpu {
+namespace {
+
+// f(first row, rows) for the tiles of a task.
+template <class F>
+void tiles_of(const GemmKernel& g, const QueryBlock& task, const F& f) {
+  for (std::int64_t r = 0; r < task.rows; r += g.mr)
+    f(task.first + r, static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)));
+}
+
+}  // namespace
+
+void CpuBackend::do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
+                                     const AttentionSpec& spec) {
+  const GemmKernel& g = kernels_.f32;
+  const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2), s = scores.dim(2);
+  const PackedHeads packed(g, k, {}, documents, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(documents, q.dim(1));
+  const auto count = static_cast<std::int64_t>(tasks.size());
+#pragma omp parallel for schedule(dynamic) if (count > 1)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
+    const HeadRows queries = head_rows(q, task.start, task.head),
+                   out = head_rows(scores, task.start, task.head);
+    std::byte* x = thread_scratch(packed_x_bytes(g, g.mr, e));
+    tiles_of(g, task, [&](std::int64_t row, int rows) {
+      g.pack_x(x, queries.row(row), queries.stride, rows, e);
+      for (std::int64_t key = 0; key < row + rows; key += g.nr)
+        g.tile(out.row(row) + key, out.stride, x, packed.keys(task.document, task.head / group, key / g.nr),
+               e, rows, static_cast<int>(std::min<std::int64_t>(g.nr, row + rows - key)), false, nullptr);
+      for (std::int64_t t = row; t < row + rows; ++t) {
+        kernels_.rows.scale(out.row(t), out.row(t), spec.scale, t + 1);
+        std::fill(out.row(t) + t + 1, out.row(t) + s, -std::numeric_limits<float>::infinity());
+      }
+    });
+  }
+}
+
+void CpuBackend::do_softmax(Tensor y, Tensor x) {
+  const std::int64_t heads = x.dim(1), s = x.dim(2);
+  parallel_rows(x.rows(), x.width(), [&](std::int64_t t) {
+    for (std::int64_t h = 0; h < heads; ++h) {
+      const float* from = x.row(t) + h * s;
+      float* to = y.row(t) + h * s;
+      const float sum = kernels_.rows.exp_sum(to, from, kernels_.rows.max(from, s), s);
+      kernels_.rows.divide(to, to, sum, s);
+    }
+  });
+}
+
+// Over all keys of the document, later ones too: an edit may have given them weight.
+void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents) {
+  const GemmKernel& g = kernels_.f32;
+  const std::int64_t group = z.dim(1) / v.dim(1), e = z.dim(2);
+  const PackedHeads packed(g, {}, v, documents, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(documents, z.dim(1));
+  const auto count = static_cast<std::int64_t>(tasks.size());
+#pragma omp parallel for schedule(dynamic) if (count > 1)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
+    const HeadRows weights = head_rows(pattern, task.start, task.head),
+                   out = head_rows(z, task.start, task.head);
+    std::byte* x = thread_scratch(packed_x_bytes(g, g.mr, task.tokens));
+    tiles_of(g, task, [&](std::int64_t row, int rows) {
+      g.pack_x(x, weights.row(row), weights.stride, rows, task.tokens);
+      for (std::int64_t column = 0; column < e; column += g.nr)
+        g.tile(out.row(row) + column, out.stride, x,
+               packed.values(task.document, task.head / group, column / g.nr, 0), task.tokens, rows,
+               static_cast<int>(std::min<std::int64_t>(g.nr, e - column)), false, nullptr);
+    });
+  }
+}
+
+}  // namespace sonde::cpu

@@ -1,0 +1,90 @@
+#include "kernels/cpu/gemm.h"
+
+#include <omp.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/scratch.h"
+
+namespace sonde::cpu {
+namespace {
+
+constexpr std::int64_t kBlockRows = 96;        // x block: 96 rows x 384 words = 147 KB, in L2
+constexpr std::int64_t kBlockWords = 384;      // panel slice: 384 x 16 words = 24 KB, in L1
+constexpr std::int64_t kSmallBlock = 1 << 17;  // an x block of all K below this is not cut: panels stream
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Rows [first, first + rows) times panels [p0, p1), by one thread.
+struct Task {
+  std::int64_t first, rows, p0, p1;
+};
+
+void run(const Task& task, Tensor y, Tensor x, const PackedWeight& w, const float* bias) {
+  const GemmKernel& g = w.kernel();
+  const std::int64_t words = ceil_div(w.k(), g.k_step);
+  const bool whole = task.rows * words * 4 <= kSmallBlock;
+  const std::int64_t blocks = whole ? 1 : ceil_div(words, kBlockWords);
+  const std::int64_t block_words = ceil_div(words, blocks);
+  // Tiles of nearly equal height: 8 rows are 4 + 4 rather than 6 + 2, whose chains would wait for each other.
+  const std::int64_t tiles = ceil_div(task.rows, g.mr);
+  const auto tile_row = [&](std::int64_t i) { return task.rows * i / tiles; };
+  std::byte* packed = thread_scratch(packed_x_bytes(g, task.rows, block_words * g.k_step));
+
+  for (std::int64_t word = 0; word < words; word += block_words) {
+    const std::int64_t k0 = word * g.k_step, k = std::min(w.k() - k0, block_words * g.k_step);
+    const std::int64_t these_words = ceil_div(k, g.k_step);
+    for (std::int64_t i = 0; i < tiles; ++i)
+      g.pack_x(packed + tile_row(i) * these_words * 4, x.row(task.first + tile_row(i)) + k0, x.row_stride,
+               static_cast<int>(tile_row(i + 1) - tile_row(i)), k);
+    const bool last = k0 + k == w.k();
+    for (std::int64_t p = task.p0; p < task.p1; ++p) {
+      const std::byte* panel = w.panel(p) + word * g.nr * g.w_bytes;
+      const std::int64_t column = p * g.nr;
+      const int columns = static_cast<int>(std::min<std::int64_t>(g.nr, w.n() - column));
+      for (std::int64_t i = 0; i < tiles; ++i)
+        g.tile(y.row(task.first + tile_row(i)) + column, y.row_stride, packed + tile_row(i) * these_words * 4,
+               panel, k, static_cast<int>(tile_row(i + 1) - tile_row(i)), columns, word > 0,
+               last && bias != nullptr ? bias + column : nullptr);
+    }
+  }
+}
+
+}  // namespace
+
+PackedWeight::PackedWeight(const GemmKernel& kernel, Tensor w)
+    : kernel_(kernel),
+      n_(w.dim(0)),
+      k_(w.dim(1)),
+      panel_bytes_(ceil_div(k_, kernel.k_step) * kernel.nr * kernel.w_bytes),
+      panels_(ceil_div(n_, kernel.nr) * panel_bytes_) {
+  const std::int64_t count = ceil_div(n_, kernel.nr);
+#pragma omp parallel for schedule(static)
+  for (std::int64_t p = 0; p < count; ++p) {
+    const int columns = static_cast<int>(std::min<std::int64_t>(kernel.nr, n_ - p * kernel.nr));
+    kernel.pack_w(panels_.data() + p * panel_bytes_, w.row(p * kernel.nr), w.row_stride, columns, k_);
+  }
+}
+
+void gemm(Tensor y, Tensor x, const PackedWeight& w, const float* bias) {
+  const std::int64_t rows = x.dim(0), panels = ceil_div(w.n(), w.kernel().nr), mr = w.kernel().mr;
+  if (rows == 0 || w.n() == 0) return;
+  const std::int64_t threads = omp_get_max_threads();
+  // Whole tiles of rows dealt evenly; where rows alone are too few tasks, panels are cut too.
+  const std::int64_t row_tiles = ceil_div(rows, mr), most_tiles = kBlockRows / mr;
+  std::int64_t row_tasks = ceil_div(row_tiles, most_tiles);
+  if (row_tasks > 1) row_tasks = std::min(row_tiles, ceil_div(row_tasks, threads) * threads);
+  const std::int64_t wanted = threads == 1 || row_tasks >= 4 * threads ? 1 : ceil_div(4 * threads, row_tasks);
+  const std::int64_t panel_tasks = std::min(wanted, std::max<std::int64_t>(1, panels * w.kernel().nr / 256));
+  const auto task_rows = [&](std::int64_t i) { return std::min(rows, row_tiles * i / row_tasks * mr); };
+
+#pragma omp parallel for schedule(dynamic) if (row_tasks * panel_tasks > 1)
+  for (std::int64_t i = 0; i < row_tasks * panel_tasks; ++i) {
+    const std::int64_t r = i / panel_tasks, c = i % panel_tasks;
+    run({task_rows(r), task_rows(r + 1) - task_rows(r), panels * c / panel_tasks,
+         panels * (c + 1) / panel_tasks},
+        y, x, w, bias);
+  }
+}
+
+}  // namespace sonde::cpu

@@ -1,0 +1,34 @@
+// y = x w' + bias over a packed weight: tiles of the micro-kernel, split over threads by rows and panels.
+// Every output is one chain over k (kernel_table.h), so the split never shows in the bits.
+#pragma once
+
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+
+namespace sonde::cpu {
+
+// [N, K] as panels of nr columns, each [ceil(K / k_step)][nr] words, the last one padded with zeros.
+class PackedWeight : public Weight {
+ public:
+  PackedWeight(const GemmKernel& kernel, Tensor w /*f32 [N, K]*/);
+  std::int64_t n() const override { return n_; }
+  std::int64_t k() const override { return k_; }
+  std::int64_t bytes() const override { return panels_.bytes(); }
+  const GemmKernel& kernel() const { return kernel_; }
+  std::int64_t panel_bytes() const { return panel_bytes_; }
+  const std::byte* panel(std::int64_t i) const { return panels_.data() + i * panel_bytes_; }
+
+ private:
+  const GemmKernel& kernel_;
+  std::int64_t n_, k_, panel_bytes_;
+  Buffer panels_;
+};
+
+void gemm(Tensor y /*[T, N]*/, Tensor x /*[T, K]*/, const PackedWeight& w, const float* bias /*[N] or null*/);
+
+// Bytes of `rows` packed rows of k values, the overrun of pack_x included.
+inline std::int64_t packed_x_bytes(const GemmKernel& kernel, std::int64_t rows, std::int64_t k) {
+  return ((k + kernel.k_step - 1) / kernel.k_step * rows + 8) * 4;
+}
+
+}  // namespace sonde::cpu

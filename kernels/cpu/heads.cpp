@@ -1,0 +1,63 @@
+#include "kernels/cpu/heads.h"
+
+#include <cstring>
+
+namespace sonde::cpu {
+namespace {
+
+constexpr std::int64_t kPackTokens = 256;  // a packing task; a multiple of every panel width
+
+std::int64_t round_up(std::int64_t n, std::int64_t to) { return (n + to - 1) / to * to; }
+
+struct PackTask {
+  std::int64_t document, start, head, first, tokens;
+};
+
+}  // namespace
+
+PackedHeads::PackedHeads(const GemmKernel& kernel, Tensor k, Tensor v, const Documents& documents,
+                         Buffer& memory)
+    : nr_(kernel.nr), width_(k.empty() ? v.dim(2) : k.dim(2)) {
+  const std::int64_t heads = k.empty() ? v.dim(1) : k.dim(1), columns = round_up(width_, nr_);
+  std::vector<PackTask> tasks;
+  std::int64_t floats = 0;
+  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
+    const std::int64_t start = documents.starts[d], n = documents.starts[d + 1] - start;
+    tokens_.push_back(n);
+    key_floats_.push_back(k.empty() ? 0 : round_up(n, nr_) * width_);
+    head_floats_.push_back(key_floats_.back() + (v.empty() ? 0 : n * columns));
+    offsets_.push_back(floats);
+    floats += heads * head_floats_.back();
+    for (std::int64_t head = 0; head < heads; ++head)
+      for (std::int64_t first = 0; first < n; first += kPackTokens)
+        tasks.push_back({static_cast<std::int64_t>(d), start, head, first, std::min(kPackTokens, n - first)});
+  }
+  const std::int64_t bytes = floats * static_cast<std::int64_t>(sizeof(float));
+  if (memory.bytes() < bytes) memory = Buffer(bytes);
+  data_ = reinterpret_cast<float*>(memory.data());
+
+  const auto count = static_cast<std::int64_t>(tasks.size());
+#pragma omp parallel for schedule(dynamic) if (count > 1)
+  for (std::int64_t i = 0; i < count; ++i) {
+    const PackTask& task = tasks[static_cast<std::size_t>(i)];
+    const std::int64_t end = task.first + task.tokens;
+    if (!k.empty()) {
+      const HeadRows rows = head_rows(k, task.start, task.head);
+      for (std::int64_t j = task.first; j < end; j += nr_)
+        kernel.pack_w(const_cast<float*>(keys(task.document, task.head, j / nr_)), rows.row(j), rows.stride,
+                      static_cast<int>(std::min(nr_, end - j)), width_);
+    }
+    if (v.empty()) continue;
+    const HeadRows rows = head_rows(v, task.start, task.head);
+    for (std::int64_t panel = 0; panel * nr_ < width_; ++panel) {
+      auto* out = const_cast<float*>(values(task.document, task.head, panel, task.first));
+      const auto used = static_cast<std::size_t>(std::min(nr_, width_ - panel * nr_));
+      for (std::int64_t j = task.first; j < end; ++j, out += nr_) {
+        std::memcpy(out, rows.row(j) + panel * nr_, used * sizeof(float));
+        std::memset(out + used, 0, (static_cast<std::size_t>(nr_) - used) * sizeof(float));
+      }
+    }
+  }
+}
+
+}  // namespace sonde::cpu

@@ -1,0 +1,17 @@
+// y = x w' + bias through the packed GEMM.
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/gemm.h"
+
+namespace sonde::cpu {
+
+std::unique_ptr<Weight> CpuBackend::do_prepare_weight(Tensor w, Precision precision) {
+  return std::make_unique<PackedWeight>(gemm_kernel_of(path_, precision), w);
+}
+
+void CpuBackend::do_linear(Tensor y, Tensor x, const Weight& w, Tensor bias) {
+  const auto* packed = dynamic_cast<const PackedWeight*>(&w);
+  sonde_check(packed != nullptr, "a weight of another backend");
+  gemm(y, x, *packed, bias.empty() ? nullptr : bias.f32());
+}
+
+}  // namespace sonde::cpu
