@@ -1,6 +1,2 @@
-find_package(Python3 COMPONENTS Interpreter)
-if(Python3_FOUND)
-  add_test(NAME demo_data COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_demo_data.sh ${PROJECT_SOURCE_DIR}
-           ${Python3_EXECUTABLE})
-  set_tests_properties(demo_data PROPERTIES LABELS house)
-endif()
+add_test(NAME demo_data COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_demo_data.sh ${PROJECT_SOURCE_DIR} ${SONDE_PYTHON})
+set_tests_properties(demo_data PROPERTIES LABELS house)

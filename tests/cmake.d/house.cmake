@@ -1,10 +1,7 @@
 # The rules of the house: direction of includes, headers that compile alone, format.
-find_package(Python3 COMPONENTS Interpreter)
 find_package(HDF5 REQUIRED COMPONENTS C)
-if(Python3_FOUND)
-  add_test(NAME layers COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_layers.py ${PROJECT_SOURCE_DIR})
-  add_test(NAME layers_checker COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_layers.py --self-test)
-endif()
+add_test(NAME layers COMMAND ${SONDE_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_layers.py ${PROJECT_SOURCE_DIR})
+add_test(NAME layers_checker COMMAND ${SONDE_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_layers.py --self-test)
 
 list(TRANSFORM HDF5_C_INCLUDE_DIRS PREPEND -isystem OUTPUT_VARIABLE hdf5_flags)
 add_test(NAME headers COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/scripts/check_headers.sh ${PROJECT_SOURCE_DIR}
