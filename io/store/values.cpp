@@ -1,0 +1,257 @@
+#include "io/store/values.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "runtime/cpu.h"
+#include "runtime/error.h"
+
+#if defined(__x86_64__)
+#define SONDE_AVX2 __attribute__((target("avx2,f16c")))
+#define SONDE_HAS_AVX2 1
+#endif
+#define SONDE_INLINE inline __attribute__((always_inline))
+
+namespace sonde {
+namespace {
+
+constexpr std::uint32_t kMinusInf = 0xff800000u;
+constexpr std::int64_t kColumnsPerTask = 128;  // accumulators of a task stay in L1
+constexpr std::int64_t kWorthThreads = 1 << 16;
+
+SONDE_INLINE std::uint32_t magnitude(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fffffffu; }
+
+// The bodies are compiled twice: plain, and with AVX2 for the CPUs that have it. Same operations in the same order
+// (no fused multiply-add), so same bits.
+SONDE_INLINE void add_columns_body(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns,
+                                   double* sum, double* squares, std::int32_t* peak) {
+  for (std::int64_t r = 0; r < n; ++r) {
+    const float* x = rows + r * stride;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const double value = x[c];
+      sum[c] += value;
+      squares[c] += value * value;
+      peak[c] = std::max(peak[c], static_cast<std::int32_t>(magnitude(x[c])));
+    }
+  }
+}
+
+constexpr int kLanes = 8;
+struct Pooled {
+  double sum[kLanes] = {}, squares[kLanes] = {};
+  std::int32_t peak[kLanes] = {}, count[kLanes] = {}, bad[kLanes] = {};
+};
+
+SONDE_INLINE void add_pooled_one(Pooled& pool, int lane, float x, std::uint32_t limit, bool minus_inf) {
+  const bool masked = minus_inf && std::bit_cast<std::uint32_t>(x) == kMinusInf;
+  const double value = masked ? 0.0 : static_cast<double>(x);
+  const std::uint32_t size = masked ? 0u : magnitude(x);
+  pool.sum[lane] += value;
+  pool.squares[lane] += value * value;
+  pool.peak[lane] = std::max(pool.peak[lane], static_cast<std::int32_t>(size));
+  pool.count[lane] += masked ? 0 : 1;
+  pool.bad[lane] |= size >= limit ? 1 : 0;
+}
+
+// One head: key j goes to lane j % 8, so that padding at the end changes nothing.
+SONDE_INLINE void add_pooled_body(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf,
+                                  Pooled& pool) {
+  std::int64_t j = 0;
+  for (; j + kLanes <= keys; j += kLanes)
+    for (int lane = 0; lane < kLanes; ++lane) add_pooled_one(pool, lane, x[j + lane], limit, minus_inf);
+  for (; j < keys; ++j) add_pooled_one(pool, static_cast<int>(j % kLanes), x[j], limit, minus_inf);
+}
+
+SONDE_INLINE void narrow_bf16_body(const float* in, std::int64_t n, bf16* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = to_bf16(in[i]);
+}
+SONDE_INLINE void widen_bf16_body(const bf16* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = to_float(in[i]);
+}
+
+void add_columns_plain(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns, double* sum,
+                       double* squares, std::int32_t* peak) {
+  add_columns_body(rows, n, stride, columns, sum, squares, peak);
+}
+void add_pooled_plain(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf, Pooled& pool) {
+  add_pooled_body(x, keys, limit, minus_inf, pool);
+}
+void narrow_bf16_plain(const float* in, std::int64_t n, bf16* out) { narrow_bf16_body(in, n, out); }
+void widen_bf16_plain(const bf16* in, std::int64_t n, float* out) { widen_bf16_body(in, n, out); }
+void narrow_f16_plain(const float* in, std::int64_t n, f16* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = to_f16(in[i]);
+}
+void widen_f16_plain(const f16* in, std::int64_t n, float* out) {
+  for (std::int64_t i = 0; i < n; ++i) out[i] = to_float(in[i]);
+}
+
+struct Bodies {
+  decltype(&add_columns_plain) add_columns = add_columns_plain;
+  decltype(&add_pooled_plain) add_pooled = add_pooled_plain;
+  decltype(&narrow_bf16_plain) narrow_bf16 = narrow_bf16_plain;
+  decltype(&widen_bf16_plain) widen_bf16 = widen_bf16_plain;
+  decltype(&narrow_f16_plain) narrow_f16 = narrow_f16_plain;
+  decltype(&widen_f16_plain) widen_f16 = widen_f16_plain;
+};
+
+#ifdef SONDE_HAS_AVX2
+SONDE_AVX2 void add_columns_avx2(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns,
+                                 double* sum, double* squares, std::int32_t* peak) {
+  add_columns_body(rows, n, stride, columns, sum, squares, peak);
+}
+SONDE_AVX2 void add_pooled_avx2(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf, Pooled& pool) {
+  add_pooled_body(x, keys, limit, minus_inf, pool);
+}
+SONDE_AVX2 void narrow_bf16_avx2(const float* in, std::int64_t n, bf16* out) { narrow_bf16_body(in, n, out); }
+SONDE_AVX2 void widen_bf16_avx2(const bf16* in, std::int64_t n, float* out) { widen_bf16_body(in, n, out); }
+
+// F16C's own conversions, 8 at a time; the rest (and every NaN, which no store holds) as in dtype.cpp.
+using Float8 = float __attribute__((vector_size(32)));
+using Half8 = short __attribute__((vector_size(16)));
+SONDE_AVX2 void narrow_f16_avx2(const float* in, std::int64_t n, f16* out) {
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    Float8 x;
+    std::memcpy(&x, in + i, sizeof x);
+    const Half8 half = __builtin_ia32_vcvtps2ph256(x, 0);
+    std::memcpy(out + i, &half, sizeof half);
+  }
+  narrow_f16_plain(in + i, n - i, out + i);
+}
+SONDE_AVX2 void widen_f16_avx2(const f16* in, std::int64_t n, float* out) {
+  std::int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    Half8 half;
+    std::memcpy(&half, in + i, sizeof half);
+    const Float8 x = __builtin_ia32_vcvtph2ps256(half);
+    std::memcpy(out + i, &x, sizeof x);
+  }
+  widen_f16_plain(in + i, n - i, out + i);
+}
+#endif
+
+const Bodies& bodies() {
+  static const Bodies chosen = [] {
+    Bodies all;
+#ifdef SONDE_HAS_AVX2
+    if (best_cpu_path() >= CpuPath::avx2 && __builtin_cpu_supports("f16c"))
+      all = {add_columns_avx2, add_pooled_avx2, narrow_bf16_avx2, widen_bf16_avx2, narrow_f16_avx2, widen_f16_avx2};
+#endif
+    return all;
+  }();
+  return chosen;
+}
+
+bool refused(float x, const ValueRule& rule) {
+  if (rule.minus_inf && std::bit_cast<std::uint32_t>(x) == kMinusInf) return false;
+  return magnitude(x) >= rule.limit;
+}
+
+BadValue find_refused(const float* rows, std::int64_t n, std::int64_t width, std::int64_t stride,
+                      const ValueRule& rule) {
+  for (std::int64_t r = 0; r < n; ++r)
+    for (std::int64_t c = 0; c < width; ++c)
+      if (refused(rows[r * stride + c], rule)) return {r, rows[r * stride + c]};
+  fail("a value was refused and then not found");
+}
+
+// Runs body(begin, n) over pieces of [0, n), with threads where that pays.
+template <class Body>
+void in_pieces(std::int64_t n, const Body& body) {
+  constexpr std::int64_t kPiece = 1 << 14;
+  const std::int64_t pieces = (n + kPiece - 1) / kPiece;
+#pragma omp parallel for schedule(static) if (n >= kWorthThreads)
+  for (std::int64_t p = 0; p < pieces; ++p) body(p * kPiece, std::min(kPiece, n - p * kPiece));
+}
+
+}  // namespace
+
+ValueRule value_rule(DType store, bool minus_inf) {
+  switch (store) {
+    case DType::f32: return {0x7f800000u, minus_inf};
+    case DType::bf16: return {0x7f7f8000u, minus_inf};  // from here on it rounds to inf
+    case DType::f16: return {0x477ff000u, minus_inf};   // 65520
+    default: fail("a store of {} does not exist: expected f32, bf16 or f16", name(store));
+  }
+}
+
+void ColumnSums::add(const ColumnSums& other) {
+  sonde_check(other.width == width, "{} columns, expected {}", other.width, width);
+  count += other.count;
+  for (std::int64_t i = 0; i < 2 * width; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    values[at] += other.values[at];
+  }
+  for (std::int64_t i = 2 * width; i < 3 * width; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    values[at] = std::max(values[at], other.values[at]);
+  }
+}
+
+std::optional<BadValue> add_columns(const float* rows, std::int64_t n, std::int64_t row_stride, const ValueRule& rule,
+                                    ColumnSums& sums) {
+  const std::int64_t width = sums.width, tasks = (width + kColumnsPerTask - 1) / kColumnsPerTask;
+  bool bad = false;
+#pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
+  for (std::int64_t task = 0; task < tasks; ++task) {
+    const std::int64_t first = task * kColumnsPerTask, columns = std::min(kColumnsPerTask, width - first);
+    std::int32_t peak[kColumnsPerTask] = {};
+    bodies().add_columns(rows + first, n, row_stride, columns, sums.row(0) + first, sums.row(1) + first, peak);
+    for (std::int64_t c = 0; c < columns; ++c) {
+      if (static_cast<std::uint32_t>(peak[c]) >= rule.limit) bad = true;
+      double& max_abs = sums.row(2)[first + c];
+      max_abs = std::max(max_abs, static_cast<double>(std::bit_cast<float>(peak[c])));
+    }
+  }
+  if (bad) return find_refused(rows, n, width, row_stride, rule);
+  sums.count += n;
+  return std::nullopt;
+}
+
+std::optional<BadValue> add_pooled(const float* rows, std::int64_t n, std::int64_t row_stride, const HeadRows& shape,
+                                   const ValueRule& rule, ColumnSums& sums) {
+  const std::int64_t width = shape.heads * shape.keys;
+  const std::int64_t padded = std::isfinite(shape.padding) ? shape.heads * (shape.stored_keys - shape.keys) : 0;
+  std::vector<ColumnSums> per_row(static_cast<std::size_t>(n), ColumnSums(1));
+  bool bad = false;
+#pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
+  for (std::int64_t r = 0; r < n; ++r) {
+    Pooled pool;
+    for (std::int64_t h = 0; h < shape.heads; ++h)
+      bodies().add_pooled(rows + r * row_stride + h * shape.keys, shape.keys, rule.limit, rule.minus_inf, pool);
+    ColumnSums& row = per_row[static_cast<std::size_t>(r)];
+    row.count = padded;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      row.values[0] += pool.sum[lane];
+      row.values[1] += pool.squares[lane];
+      row.values[2] = std::max(row.values[2], static_cast<double>(std::bit_cast<float>(pool.peak[lane])));
+      row.count += pool.count[lane];
+      if (pool.bad[lane]) bad = true;
+    }
+  }
+  if (bad) return find_refused(rows, n, width, row_stride, rule);
+  for (const ColumnSums& row : per_row) sums.add(row);
+  return std::nullopt;
+}
+
+void narrow(DType dtype, const float* in, std::int64_t n, void* out) {
+  in_pieces(n, [&](std::int64_t at, std::int64_t count) {
+    switch (dtype) {
+      case DType::f32: std::memcpy(static_cast<float*>(out) + at, in + at, static_cast<std::size_t>(4 * count)); break;
+      case DType::bf16: bodies().narrow_bf16(in + at, count, static_cast<bf16*>(out) + at); break;
+      default: bodies().narrow_f16(in + at, count, static_cast<f16*>(out) + at); break;
+    }
+  });
+}
+
+void widen(DType dtype, const void* in, std::int64_t n, float* out) {
+  switch (dtype) {
+    case DType::f32: std::memcpy(out, in, static_cast<std::size_t>(4 * n)); break;
+    case DType::bf16: bodies().widen_bf16(static_cast<const bf16*>(in), n, out); break;
+    default: bodies().widen_f16(static_cast<const f16*>(in), n, out); break;
+  }
+}
+
+}  // namespace sonde
