@@ -25,6 +25,9 @@ class AddedTokenFinder {
                      std::vector<Fragment>& fragments) const = 0;
 };
 
+// Longer ones are refused: searching costs up to this many steps a byte of text.
+inline constexpr std::size_t kMaxAddedTokenBytes = 4096;
+
 // An entry of tokenizer.json's added_tokens.
 struct AddedToken {
   std::int32_t id;

@@ -30,6 +30,7 @@ std::unique_ptr<TokenDecoder> make_byte_level_decoder(std::vector<DecodedToken> 
 // does not).
 struct LlamaCppDecoding {
   bool clean_spaces = false;
+  bool drop_first_space = false;  // of the first token, unless a bos was taken off before it
   std::int32_t added_bos = -1, added_eos = -1;
 };
 std::unique_ptr<TokenDecoder> make_llama_cpp_decoder(std::vector<DecodedToken> tokens,

@@ -172,7 +172,7 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& path
   const std::vector<GgufTokenType> types = read_token_types(*gguf, tokens, index);
   add_splitters(kind, parts);
   parts.model = make_byte_level_bpe(read_model(*gguf, kind, index));
-  parts.added = make_llama_cpp_finder(special_tokens_in_search_order(tokens, types));
+  parts.added = make_llama_cpp_finder(special_tokens_in_search_order(tokens, types, path.string()));
 
   const bool add_bos = flag(*gguf, "tokenizer.ggml.add_bos_token", kind.add_bos);
   const bool add_eos = flag(*gguf, "tokenizer.ggml.add_eos_token", false);
@@ -181,7 +181,8 @@ std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& path
   if (add_bos && parts.bos >= 0) parts.prefix = {parts.bos};
   if (add_eos && parts.eos >= 0) parts.suffix = {parts.eos};
 
-  LlamaCppDecoding decoding{kind.clean_spaces, add_bos ? parts.bos : -1, add_eos ? parts.eos : -1};
+  const LlamaCppDecoding decoding{kind.clean_spaces, flag(*gguf, "tokenizer.ggml.add_space_prefix", false),
+                                  add_bos ? parts.bos : -1, add_eos ? parts.eos : -1};
   parts.decoder = make_llama_cpp_decoder(make_decoded_tokens(tokens, types, path.string()), decoding);
   parts.vocab_size = static_cast<std::int64_t>(tokens.size());
   parts.description =

@@ -138,7 +138,8 @@ std::vector<GgufTokenType> read_token_types(const Gguf& gguf, const std::vector<
 }
 
 std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<std::string>& tokens,
-                                                             const std::vector<GgufTokenType>& types) {
+                                                             const std::vector<GgufTokenType>& types,
+                                                             const std::string& file) {
   std::vector<std::int32_t> ids;
   for (std::size_t id = 0; id < tokens.size(); ++id)
     if (types[id] & (kControlToken | kUserDefinedToken | kUnknownToken))
@@ -150,9 +151,13 @@ std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<s
   std::sort(ids.begin(), ids.end(),
             [&](std::int32_t a, std::int32_t b) { return text(a).size() > text(b).size(); });
   std::vector<GgufSpecialToken> result;
-  for (const std::int32_t id : ids)
-    result.push_back(
-        {id, text(id), (types[static_cast<std::size_t>(id)] & (kControlToken | kUnknownToken)) != 0});
+  for (const std::int32_t id : ids) {
+    if (text(id).size() > kMaxAddedTokenBytes)
+      fail("{}: key tokenizer.ggml.tokens[{}]: found a special token of {} bytes, expected at most {}", file,
+           id, text(id).size(), kMaxAddedTokenBytes);
+    const bool is_control = (types[static_cast<std::size_t>(id)] & (kControlToken | kUnknownToken)) != 0;
+    result.push_back({id, text(id), is_control});
+  }
   return result;
 }
 

@@ -29,7 +29,8 @@ std::vector<GgufTokenType> read_token_types(const Gguf& gguf, const std::vector<
                                             const TokenIndex& index);
 // Longest first; among equals in the order that llama.cpp's sort leaves them.
 std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<std::string>& tokens,
-                                                             const std::vector<GgufTokenType>& types);
+                                                             const std::vector<GgufTokenType>& types,
+                                                             const std::string& file);
 std::vector<DecodedToken> make_decoded_tokens(const std::vector<std::string>& tokens,
                                               const std::vector<GgufTokenType>& types,
                                               const std::string& file);

@@ -63,7 +63,8 @@ void read_added_tokens(const JsonField& root, HfVocabulary& vocabulary) {
     token.rstrip = entry.boolean("rstrip", false);
     token.normalized = entry.boolean("normalized", !token.special);
     if (token.content.empty()) continue;  // the library ignores it
-    if (token.content.size() > 4096) entry.at("content").fail_expected("at most 4096 bytes");
+    if (token.content.size() > kMaxAddedTokenBytes)
+      entry.at("content").fail_expected(fmt::format("at most {} bytes", kMaxAddedTokenBytes));
     if (!seen.insert(token.content).second) entry.at("content").fail_expected("each added token once");
     const auto known = vocabulary.index.find(token.content);
     const std::int64_t expected = known != vocabulary.index.end()                ? known->second

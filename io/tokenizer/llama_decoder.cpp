@@ -47,14 +47,20 @@ class LlamaCppDecoder final : public TokenDecoder {
       : tokens_(std::move(tokens)), options_(options) {}
 
   std::string decode(std::span<const std::int32_t> ids, bool skip_special) const override {
+    bool drop_space = options_.drop_first_space;
     if (skip_special) {
-      if (!ids.empty() && ids.front() == options_.added_bos) ids = ids.subspan(1);
+      if (!ids.empty() && ids.front() == options_.added_bos) {
+        ids = ids.subspan(1);
+        drop_space = false;
+      }
       if (!ids.empty() && ids.back() == options_.added_eos) ids = ids.first(ids.size() - 1);
     }
     std::string text;
     for (const std::int32_t id : ids) {
       const DecodedToken& token = tokens_[static_cast<std::size_t>(id)];
       if (!(skip_special && token.is_special)) text += token.bytes;
+      if (drop_space && text.starts_with(' ')) text.erase(0, 1);
+      drop_space = false;
     }
     if (options_.clean_spaces) clean_spaces(text);
     return text;

@@ -124,18 +124,26 @@ TEST(LlamaCppDecoder, CleansSpacesInThreePasses) {
     std::vector<DecodedToken> tokens(1);
     tokens[0].bytes = text;
     const std::int32_t id = 0;
-    EXPECT_EQ(make_llama_cpp_decoder(tokens, {.clean_spaces = true})->decode({&id, 1}, false), cleaned);
-    EXPECT_EQ(make_llama_cpp_decoder(tokens, {.clean_spaces = false})->decode({&id, 1}, false), text);
+    EXPECT_EQ(make_llama_cpp_decoder(tokens, {true, false, -1, -1})->decode({&id, 1}, false), cleaned);
+    EXPECT_EQ(make_llama_cpp_decoder(tokens, {false, false, -1, -1})->decode({&id, 1}, false), text);
   }
 }
 
 TEST(LlamaCppDecoder, TakesOffWhatItAdds) {
   const std::vector<DecodedToken> tokens = {{"<s>", false}, {"a", false}, {"</s>", true}};
-  const auto decoder =
-      make_llama_cpp_decoder(tokens, {.clean_spaces = false, .added_bos = 0, .added_eos = -1});
+  const auto decoder = make_llama_cpp_decoder(
+      tokens, {.clean_spaces = false, .drop_first_space = false, .added_bos = 0, .added_eos = -1});
   const std::vector<std::int32_t> ids = {0, 0, 1, 2};
   EXPECT_EQ(decoder->decode(ids, true), "<s>a");  // one bos; eos is special and goes anyway
   EXPECT_EQ(decoder->decode(ids, false), "<s><s>a</s>");
+
+  // add_space_prefix: the first token loses a space, unless a bos stood before it.
+  const auto prefixed = make_llama_cpp_decoder(
+      {{"<s>", true}, {"  a", false}},
+      {.clean_spaces = false, .drop_first_space = true, .added_bos = 0, .added_eos = -1});
+  EXPECT_EQ(prefixed->decode(std::vector<std::int32_t>{1, 1}, false), " a  a");
+  EXPECT_EQ(prefixed->decode(std::vector<std::int32_t>{0, 1}, false), "<s>  a");
+  EXPECT_EQ(prefixed->decode(std::vector<std::int32_t>{0, 1}, true), "  a");
 }
 
 }  // namespace
