@@ -117,10 +117,11 @@ def main():
             (["--texts", bench.path("none.jsonl"), "--out", fresh], 1, "none.jsonl"),
             (["--texts", texts, "--out", os.path.join(folder, "no", "x.jsonl")], 1, "x.jsonl"),
             (["--decode", "--ids", bench.write("h.jsonl", '{"ids": [260]}\n'), "--out", fresh], 1, "260"),
-            (["--decode", "--ids", bench.write("h.jsonl", '{"ids": [-1]}\n'), "--out", fresh], 1, "-1"),
+            (["--decode", "--ids", bench.write("n.jsonl", '{"ids": [-1]}\n'), "--out", fresh], 1, "-1"),
         ]:
             message = bench.run(folder, *arguments, code=code)
-            expect((words in message, message.count("\n"), os.path.exists(fresh)), (True, 1, False))
+            found = words in message, message.count("\n"), os.path.exists(fresh)
+            expect((*found, message), (True, 1, False, message))
         bench.run(bench.path("nowhere"), "--texts", texts, "--out", fresh, code=1)
 
 

@@ -1,4 +1,5 @@
-// bench_tokenizer MODEL FILE.jsonl RUNS: one thread, one call a document; prints CPU seconds and a hash of all ids.
+// bench_tokenizer MODEL FILE.jsonl RUNS: one thread, one call a document; prints CPU seconds and a hash of
+// all ids.
 #include <fmt/format.h>
 
 #include <cstdio>
