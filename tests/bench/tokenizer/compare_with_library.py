@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Random byte-level BPE tokenizers: `sonde tokenize` against Hugging Face's library, ids and text.
+
+usage: python compare_with_library.py SONDE CORPUS.jsonl [--seeds 20] [--first 0]
+
+Run it with a Python that has `tokenizers`. Every seed trains a vocabulary on the corpus and draws a pre-tokenizer, added
+tokens with random flags, a template, the form of the merges; texts are drawn from the corpus, from difficult characters
+and from all of Unicode. Exit code 1 at the first seed that differs; 77 when the library is absent.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+os.environ["RUST_BACKTRACE"] = "0"  # of panics that this script expects
+
+try:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+except ImportError:
+    sys.exit(77)
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CL100K = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
+    r"|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+GPT2_TAIL = r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+PATTERNS = [
+    LLAMA3,
+    LLAMA3.replace("{1,3}", ""),
+    CL100K,
+    "'s|'t|'re|'ve|'m|'ll|'d" + GPT2_TAIL,
+    "'(?:[sdmt]|ll|ve|re)" + GPT2_TAIL,
+]
+PIECES = ["<a>", "<ab>", "b>", "xx", "x", "\u00e9", "\u4e2d", "  ", "\n", "foo", "oo ba", "<|x|>", "'s", "1", "\u00b2"]
+PIECES += ["<s", "s>", "hello", " the", "\u0301", "_"]
+STRINGS = PIECES + ["</s>", "<unk>", "foo bar", "'RE", "'lL", "   ", "\r\n", "12345"]
+CHARACTERS = " \t\n\r'ssStTdDlLrevmaAzZ019\u00b2\u00bd\u0663\u00e9\u00c9\u4e2d\u3042\ud55c\u0301\u200d\u00a0\u2003\u3000"
+CHARACTERS += "\u0085\u180e\u200b\u017fK!?.,-_<>|()\U0001f600\U0001f3fd\U00040000\U0001f1e6\x00\x04\U00011de0"
+
+
+def draw_pre_tokenizer(r):
+    prefix = r.random() < 0.3
+    kind = r.randrange(4)
+    if kind == 0:
+        return pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=True)
+    if kind == 1:
+        first = [pre_tokenizers.Digits(r.random() < 0.5)]
+    else:
+        behavior = ("isolated", False) if r.random() < 0.5 else ("removed", True)
+        first = [pre_tokenizers.Split(Regex(r.choice(PATTERNS)), *behavior)]
+    if kind == 3:
+        first.append(pre_tokenizers.Digits(True))
+    last = pre_tokenizers.ByteLevel(add_prefix_space=prefix, use_regex=kind == 1 or r.random() < 0.2)
+    return pre_tokenizers.Sequence(first + [last])
+
+
+def draw_post_processor(r, bos, eos):
+    start = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", bos)])
+    both = processors.TemplateProcessing(single="<s> $A </s> </s>", special_tokens=[("<s>", bos), ("</s>", eos)])
+    roberta = processors.RobertaProcessing(("</s>", eos), ("<s>", bos))
+    return r.choice([None, both, roberta, processors.Sequence([processors.ByteLevel(), start])])
+
+
+def draw_tokenizer(r, corpus):
+    unknown = "<unk>" if r.random() < 0.3 else None
+    t = Tokenizer(models.BPE(ignore_merges=r.random() < 0.3, unk_token=unknown, fuse_unk=r.random() < 0.5))
+    t.pre_tokenizer, t.decoder = draw_pre_tokenizer(r), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    if r.random() < 0.4:
+        alphabet = r.sample(alphabet, 200)
+    trainer = trainers.BpeTrainer(
+        vocab_size=r.choice([300, 800, 3000]),
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=alphabet,
+        limit_alphabet=r.choice([150, 250, 300]),
+        show_progress=False,
+    )
+    t.train_from_iterator(r.sample(corpus, min(len(corpus), 60)), trainer)
+    for content in r.sample(PIECES, r.randrange(12)):
+        flags = {f: r.random() < 0.3 for f in ("single_word", "lstrip", "rstrip", "normalized")}
+        special = r.random() < 0.5
+        (t.add_special_tokens if special else t.add_tokens)([AddedToken(content, special=special, **flags)])
+    processor = draw_post_processor(r, t.token_to_id("<s>"), t.token_to_id("</s>"))
+    if processor is not None:
+        t.post_processor = processor
+    described = json.loads(t.to_str())
+    if r.random() < 0.5:
+        described["model"]["merges"] = [" ".join(m) for m in described["model"]["merges"]]
+    return json.dumps(described)
+
+
+def draw_texts(r, corpus):
+    texts = [t[:400] for t in r.sample(corpus, min(len(corpus), 60))]
+    for _ in range(600):
+        parts = [r.choice(CHARACTERS) if r.random() < 0.6 else r.choice(STRINGS) for _ in range(r.randrange(60))]
+        texts.append("".join(parts))
+    scalar = [range(0, 0x3000), range(0xE000, 0x20000), range(0x10000, 0x110000)]
+    texts += ["".join(chr(r.choice(r.choice(scalar))) for _ in range(r.randrange(1, 40))) for _ in range(200)]
+    return texts
+
+
+def library(t, text, **options):
+    try:
+        return t.encode(text, **options).ids
+    except BaseException:  # it panics where lstrip and rstrip of neighbours overlap
+        return None
+
+
+def compare(sonde, seed, corpus, folder):
+    r = random.Random(seed)
+    with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
+        file.write(draw_tokenizer(r, corpus))
+    t = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    texts = draw_texts(r, corpus)
+    source = os.path.join(folder, "texts.jsonl")
+    with open(source, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps({"id": i, "text": x}) + "\n" for i, x in enumerate(texts))
+
+    def run(key, *arguments):
+        out = os.path.join(folder, "out-" + "".join(a.strip("-") for a in arguments if a.startswith("--")) + ".jsonl")
+        subprocess.run([sonde, "tokenize", folder, *arguments, "--out", out], check=True, capture_output=True)
+        with open(out, encoding="utf-8") as file:
+            return out, [json.loads(line)[key] for line in file]
+
+    _, ids = run("ids", "--texts", source)
+    special_file, special = run("ids", "--texts", source, "--special")
+    _, plain = run("ids", "--texts", source, "--plain")
+    _, decoded = run("text", "--decode", "--texts", special_file)
+    _, skipped = run("text", "--decode", "--texts", special_file, "--skip-special")
+    for i, text in enumerate(texts):
+        expected = library(t, text, add_special_tokens=False)
+        if expected is None:
+            continue
+        t.encode_special_tokens = True
+        expected_plain = library(t, text, add_special_tokens=False)
+        t.encode_special_tokens = False
+        expected_special = library(t, text)
+        found = (ids[i], special[i], expected_plain and plain[i], decoded[i], skipped[i])
+        wanted = (
+            expected,
+            expected_special,
+            expected_plain,
+            t.decode(expected_special, skip_special_tokens=False),
+            t.decode(expected_special),
+        )
+        if found != wanted:
+            print(f"seed {seed}, text {text!r}:\nfound    {found}\nexpected {wanted}")
+            return False
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("sonde")
+    parser.add_argument("corpus")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0)
+    args = parser.parse_args()
+    with open(args.corpus, encoding="utf-8") as file:
+        corpus = [json.loads(line)["text"] for line in file][:2000]
+    for seed in range(args.first, args.first + args.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            if not compare(args.sonde, seed, corpus, folder):
+                return 1
+    print(f"{args.seeds} tokenizers: no difference")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
