@@ -1,6 +1,7 @@
 #include "io/tokenizer/byte_level_bpe.h"
 
-#include <functional>
+#include <algorithm>
+#include <cstring>
 
 #include "io/tokenizer/word_cache.h"
 

@@ -1,6 +1,5 @@
 // A vocabulary in GGUF metadata; llama.cpp's results on it are the truth (docs/tokenizers.md).
 #include <algorithm>
-#include <optional>
 
 #include "io/file_util.h"
 #include "io/gguf.h"

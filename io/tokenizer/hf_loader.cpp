@@ -1,6 +1,5 @@
 // tokenizer.json of Hugging Face's tokenizers library; its results are the truth (docs/tokenizers.md).
 #include <algorithm>
-#include <optional>
 #include <unordered_set>
 
 #include "io/file_util.h"

@@ -27,10 +27,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model) {
   if (fs::is_directory(status)) {
     const fs::path file = model / "tokenizer.json";
     if (fs::exists(file, error)) return load_tokenizer_json(file);
-    fail_hint("token ids can be given in place of text: --ids",
-              "{}: no tokenizer.json in this folder, found {}", model.string(),
-              fs::exists(model / "tokenizer.model", error) ? "tokenizer.model, which is not supported"
-                                                           : "no tokenizer");
+    fail_hint("token ids can be given in place of text: --ids", "{}: no tokenizer.json in this folder{}",
+              model.string(),
+              fs::exists(model / "tokenizer.model", error) ? "; its tokenizer.model is not supported" : "");
   }
   return begins_with_gguf(model) ? load_gguf_tokenizer(model) : load_tokenizer_json(model);
 }

@@ -65,16 +65,24 @@ inline std::string assemble_smollm2_json(const std::filesystem::path& fields,
   Json json = read_json(fields);
   const auto gguf = Gguf::open(gguf_path);
   const auto& tokens = gguf->texts("tokenizer.ggml.tokens");
-  std::string vocab, merges;
-  for (std::size_t id = 0; id < tokens.size(); ++id)
-    vocab += (id ? "," : "") + Json(tokens[id]).dump() + ":" + std::to_string(id);
-  for (const std::string& merge : gguf->texts("tokenizer.ggml.merges"))
-    merges += (merges.empty() ? "" : ",") + Json(merge).dump();
+  std::string vocab = "{", merges = "[";
+  for (std::size_t id = 0; id < tokens.size(); ++id) {
+    if (id > 0) vocab += ',';
+    vocab += Json(tokens[id]).dump();
+    vocab += ':';
+    vocab += std::to_string(id);
+  }
+  for (const std::string& merge : gguf->texts("tokenizer.ggml.merges")) {
+    if (merges.size() > 1) merges += ',';
+    merges += Json(merge).dump();
+  }
+  vocab += '}';
+  merges += ']';
   json["model"]["vocab"] = "VOCAB";
   json["model"]["merges"] = "MERGES";
   std::string text = json.dump();
-  text.replace(text.find("\"VOCAB\""), 7, "{" + vocab + "}");
-  text.replace(text.find("\"MERGES\""), 8, "[" + merges + "]");
+  text.replace(text.find("\"VOCAB\""), 7, vocab);
+  text.replace(text.find("\"MERGES\""), 8, merges);
   return text;
 }
 
