@@ -122,6 +122,7 @@ int run_bench(const Arguments& arguments) {
   if (repeats < 1) throw UsageError("--repeats: expected at least 1");
 
   const ModelOptions model_options = read_model_options(values, like ? "" : values["MODEL"].as<std::vector<std::string>>()[0]);
+  read_weight_formats(values, true);
   const auto backend = make_backend(values);
   ModelSpec shape;
   if (like) {

@@ -155,6 +155,7 @@ int run_extract(const Arguments& arguments) {
     return 0;
   }
 
+  read_weight_formats(values, true);
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const Model model = Model::load(model_options.path, load_options(model_options, head), *backend);

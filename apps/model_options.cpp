@@ -1,5 +1,7 @@
 #include "apps/model_options.h"
 
+#include <algorithm>
+
 #include "runtime/cpu.h"
 #include "runtime/error.h"
 
@@ -21,10 +23,22 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
   if (options.dtype != "f32" && options.dtype != "bf16")
     throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32 or bf16", options.dtype));
   options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
-  options.weights = parse_weight_format(values["weights"].as<std::string>());
+  options.weights = read_weight_formats(values, false)[0];
   if (values.count("ignore-config-key"))
     for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>()) options.ignored.allowed.insert(key);
   return options;
+}
+
+std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, bool one) {
+  const std::string text = values["weights"].as<std::string>();
+  std::vector<WeightFormat> formats;
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    formats.push_back(parse_weight_format(text.substr(begin, end - begin)));
+    begin = end + 1;
+  }
+  if (one && formats.size() > 1) throw UsageError(fmt::format("--weights: found '{}', expected one format", text));
+  return formats;
 }
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values) {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "apps/command.h"
 #include "kernels/backend.h"
@@ -19,10 +20,13 @@ struct ModelOptions {
   std::filesystem::path path;
   Precision precision;
   std::string dtype;  // "f32" | "bf16", resolved
-  WeightFormat weights;
+  WeightFormat weights;  // the first of --weights
   IgnoredKeys ignored;
 };
 ModelOptions read_model_options(const po::variables_map& values, const std::string& model);
+
+// --weights as a comma list; `one`: more than one is a UsageError.
+std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, bool one);
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // --device auto|cpu
 
