@@ -40,7 +40,7 @@ struct StoreSchema {
 };
 std::int64_t store_bytes(const StoreSchema& schema);   // on disk: rows and their metadata
 std::int64_t store_memory(const StoreSchema& schema);  // at most held by a writer: buffers and statistics
-std::int64_t free_disk_bytes(const std::filesystem::path& dir);  // where dir is, or would be made
+std::int64_t free_disk_bytes(const std::filesystem::path& dir);  // where dir is, or would be made; -1: unknown
 
 struct StoreDocument {
   std::string id;

@@ -27,20 +27,29 @@ Id half_type(const path& file, std::size_t exponent_bits, std::size_t bias) {
 
 Id file_type(const path& file, DType dtype) {
   switch (dtype) {
-    case DType::f32: return Id(SONDE_H5(file, H5Tcopy(H5T_IEEE_F32LE)));
-    case DType::f64: return Id(SONDE_H5(file, H5Tcopy(H5T_IEEE_F64LE)));
-    case DType::bf16: return half_type(file, 8, 127);
-    case DType::f16: return half_type(file, 5, 15);
-    case DType::i32: return Id(SONDE_H5(file, H5Tcopy(H5T_STD_I32LE)));
-    case DType::i64: return Id(SONDE_H5(file, H5Tcopy(H5T_STD_I64LE)));
-    case DType::u32: return Id(SONDE_H5(file, H5Tcopy(H5T_STD_U32LE)));
-    default: fail("{}: the store has no datasets of {}", file.string(), name(dtype));
+    case DType::f32:
+      return Id(SONDE_H5(file, H5Tcopy(H5T_IEEE_F32LE)));
+    case DType::f64:
+      return Id(SONDE_H5(file, H5Tcopy(H5T_IEEE_F64LE)));
+    case DType::bf16:
+      return half_type(file, 8, 127);
+    case DType::f16:
+      return half_type(file, 5, 15);
+    case DType::i32:
+      return Id(SONDE_H5(file, H5Tcopy(H5T_STD_I32LE)));
+    case DType::i64:
+      return Id(SONDE_H5(file, H5Tcopy(H5T_STD_I64LE)));
+    case DType::u32:
+      return Id(SONDE_H5(file, H5Tcopy(H5T_STD_U32LE)));
+    default:
+      fail("{}: the store has no datasets of {}", file.string(), name(dtype));
   }
 }
 
 // Which of ours a type in a file is.
 DType dtype_of(const path& file, const std::string& dataset, hid_t type) {
-  for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::i64, DType::u32})
+  for (const DType dtype :
+       {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::i64, DType::u32})
     if (H5Tequal(type, file_type(file, dtype)) > 0) return dtype;
   fail("{}: dataset {} has a type that no store has", file.string(), dataset);
 }
@@ -93,7 +102,8 @@ void put_values(const path& file, hid_t h5, std::span<const H5Values> values) {
   for (const H5Values& item : values) {
     const Id made = make_dataset(file, h5, item.dataset, creation);
     const Id type = file_type(file, item.dataset.dtype);
-    if (item.dataset.bytes() > 0) SONDE_H5(file, H5Dwrite(made, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, item.values));
+    if (item.dataset.bytes() > 0)
+      SONDE_H5(file, H5Dwrite(made, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, item.values));
   }
 }
 
@@ -107,7 +117,8 @@ std::vector<std::int64_t> shape_of(const path& file, hid_t space) {
 Id open_dataset(const path& file, hid_t h5, const std::string& name) {
   // An absent name is the common mistake: say so rather than quote the symbol table.
   const auto slash = name.rfind('/');
-  if (slash != 0 && slash != std::string::npos && H5Lexists(h5, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0)
+  if (slash != 0 && slash != std::string::npos &&
+      H5Lexists(h5, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0)
     fail("{}: found no group {}", file.string(), name.substr(0, slash));
   if (H5Lexists(h5, name.c_str(), H5P_DEFAULT) <= 0) fail("{}: found no dataset {}", file.string(), name);
   return Id(SONDE_H5(file, H5Dopen2(h5, name.c_str(), H5P_DEFAULT)));
@@ -166,7 +177,8 @@ void h5_create_index(const path& file, std::span<const H5Virtual> virtuals, std:
       const auto count = to_dims(shape);
       std::vector<hsize_t> start(shape.size(), 0);
       start[0] = static_cast<hsize_t>(mapping.first);
-      SONDE_H5(file, H5Sselect_hyperslab(whole, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
+      SONDE_H5(file,
+               H5Sselect_hyperslab(whole, H5S_SELECT_SET, start.data(), nullptr, count.data(), nullptr));
       const Id source = make_space(file, shape);
       SONDE_H5(file, H5Pset_virtual(creation, whole, mapping.file.c_str(), mapping.dataset.c_str(), source));
     }

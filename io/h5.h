@@ -1,5 +1,6 @@
-// HDF5 as the store needs it, in plain types: whole files of contiguous datasets, where their bytes lie, and virtual
-// datasets. Every C call is checked in h5.cpp; failures are sonde::Errors with HDF5's own message, nothing is printed.
+// HDF5 as the store needs it, in plain types: whole files of contiguous datasets, where their bytes lie, and
+// virtual datasets. Every C call is checked in h5.cpp; failures are sonde::Errors with HDF5's own message,
+// nothing is printed.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,8 @@ struct H5Place {
   std::int64_t offset = -1;
 };
 
-// Rows [first, first + rows) of a virtual dataset are all rows of `dataset` in `file` (relative to the index).
+// Rows [first, first + rows) of a virtual dataset are all rows of `dataset` in `file` (relative to the
+// index).
 struct H5Mapping {
   std::string file, dataset;
   std::int64_t first = 0, rows = 0;
@@ -51,8 +53,8 @@ struct H5Virtual {
   std::vector<H5Mapping> mappings;
 };
 
-// Creates a file; its datasets have their place in it (contiguous, aligned to 4096, nothing written). Returns the
-// offset of each, so that the caller can write the bytes itself.
+// Creates a file; its datasets have their place in it (contiguous, aligned to 4096, nothing written). Returns
+// the offset of each, so that the caller can write the bytes itself.
 std::vector<std::int64_t> h5_create(const std::filesystem::path& path, std::span<const H5Dataset> datasets,
                                     std::span<const H5Attribute> attributes);
 void h5_append(const std::filesystem::path& path, std::span<const H5Values> values);  // to an existing file

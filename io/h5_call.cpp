@@ -16,8 +16,8 @@ herr_t keep_innermost(unsigned n, const H5E_error2_t* error, void* out) {
 
 Id access_properties(const std::filesystem::path& path) {
   Id properties(SONDE_H5(path, H5Pcreate(H5P_FILE_ACCESS)));
-  // Datasets of a page or more start on one, as O_DIRECT wants. The store has a lock of its own, and HDF5's flock
-  // does not work everywhere.
+  // Datasets of a page or more start on one, as O_DIRECT wants. The store has a lock of its own, and HDF5's
+  // flock does not work everywhere.
   SONDE_H5(path, H5Pset_alignment(properties, 4096, 4096));
   SONDE_H5(path, H5Pset_file_locking(properties, false, true));
   SONDE_H5(path, H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG));

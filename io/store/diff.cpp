@@ -33,7 +33,8 @@ class Diff {
   }
 
   void compare_identity() {
-    const auto text = first_difference(a_->manifest().value("identity", Json()), b_->manifest().value("identity", Json()));
+    const auto text =
+        first_difference(a_->manifest().value("identity", Json()), b_->manifest().value("identity", Json()));
     // Written for found and expected; here they are the two stores.
     if (!text.empty()) add("identity: " + text + " (found in the first store, expected by the second)");
   }
@@ -43,21 +44,24 @@ class Diff {
     if (a.size() != b.size()) return add(fmt::format("documents: {} and {}", a.size(), b.size()));
     for (std::size_t i = 0; i < a.size(); ++i)
       if (a[i].id != b[i].id || a[i].tokens != b[i].tokens)
-        return add(fmt::format("document {}: id '{}' of {} tokens and id '{}' of {} tokens", i, a[i].id, a[i].tokens,
-                               b[i].id, b[i].tokens));
+        return add(fmt::format("document {}: id '{}' of {} tokens and id '{}' of {} tokens", i, a[i].id,
+                               a[i].tokens, b[i].id, b[i].tokens));
   }
 
   bool compare_shapes() {
     const std::size_t before = differences_.size();
-    if (a_->dtype() != b_->dtype()) add(fmt::format("dtype: {} and {}", name(a_->dtype()), name(b_->dtype())));
+    if (a_->dtype() != b_->dtype())
+      add(fmt::format("dtype: {} and {}", name(a_->dtype()), name(b_->dtype())));
     if (a_->rows() != b_->rows()) add(fmt::format("rows: {} and {}", a_->rows(), b_->rows()));
     if (a_->sites().size() != b_->sites().size())
       add(fmt::format("sites: {} and {}", a_->sites().size(), b_->sites().size()));
     for (std::size_t i = 0; i < std::min(a_->sites().size(), b_->sites().size()); ++i) {
       const StoreSite &x = a_->sites()[i], &y = b_->sites()[i];
-      if (x.name != y.name) add(fmt::format("site {}: {} and {}", i, x.name, y.name));
+      if (x.name != y.name)
+        add(fmt::format("site {}: {} and {}", i, x.name, y.name));
       else if (x.row_shape != y.row_shape)
-        add(fmt::format("site {}: rows of shape {} and {}", x.name, Json(x.row_shape).dump(), Json(y.row_shape).dump()));
+        add(fmt::format("site {}: rows of shape {} and {}", x.name, Json(x.row_shape).dump(),
+                        Json(y.row_shape).dump()));
     }
     return differences_.size() == before;
   }
@@ -84,7 +88,9 @@ class Diff {
       b_->read_raw(site, first, n, y.data());
       const auto bytes = static_cast<std::size_t>(n * width);
       if (std::memcmp(x.data(), y.data(), bytes) == 0) continue;
-      const auto at = std::mismatch(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(bytes), y.begin()).first - x.begin();
+      const auto at =
+          std::mismatch(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(bytes), y.begin()).first -
+          x.begin();
       const std::int64_t row = first + at / width, column = at % width / info(a_->dtype()).block_bytes;
       std::vector<float> u(static_cast<std::size_t>(shape.width())), v(u.size());
       a_->read(site, row, 1, u.data());

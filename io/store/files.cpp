@@ -91,7 +91,8 @@ void rename_durably(const path& from, const path& to) {
 void make_directories(const path& dir) {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
-  if (!error && !std::filesystem::is_directory(dir, error)) error = std::make_error_code(std::errc::not_a_directory);
+  if (!error && !std::filesystem::is_directory(dir, error))
+    error = std::make_error_code(std::errc::not_a_directory);
   if (error) fail_errno(dir, "make the folder", error.value());
 }
 

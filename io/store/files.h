@@ -30,7 +30,8 @@ class File {
   int fd_ = -1;
 };
 
-void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);  // the file is synced
+void rename_durably(const std::filesystem::path& from,
+                    const std::filesystem::path& to);  // the file is synced
 void make_directories(const std::filesystem::path& dir);
 std::string host_name();
 

@@ -8,7 +8,8 @@
 
 namespace sonde {
 
-// A folder without a manifest must be empty, but for what a writer that was killed early leaves: an Error otherwise.
+// A folder without a manifest must be empty, but for what a writer that was killed early leaves: an Error
+// otherwise.
 void check_fresh(const std::filesystem::path& dir);
 // Removes temporary files, and shards that no line of shards.jsonl commits.
 void remove_leftovers(const std::filesystem::path& dir, std::span<const ShardRecord> committed);

@@ -61,15 +61,17 @@ std::uint32_t write_index(const std::filesystem::path& dir, const StoreManifest&
     const std::string group = "/statistics/" + manifest.schema.sites[i].name + "/";
     values.push_back({{group + "count", DType::i64, {1}}, &statistics[i].count});
     visit_arrays(statistics[i], [&](const char* array, const std::vector<double>& column) {
-      values.push_back({{group + array, DType::f64, {static_cast<std::int64_t>(column.size())}}, column.data()});
+      values.push_back(
+          {{group + array, DType::f64, {static_cast<std::int64_t>(column.size())}}, column.data()});
     });
     crc = statistics_crc(crc, statistics[i]);
   }
 
   const std::filesystem::path temporary = dir / "index.h5.tmp";
   h5_create_index(temporary, index_datasets(manifest, records), values,
-                  file_attributes(manifest, "one virtual dataset per site over all shards, a row per selected token; "
-                                            "a shard that is missing reads as 0 here: shards.jsonl lists them"));
+                  file_attributes(manifest,
+                                  "one virtual dataset per site over all shards, a row per selected token; "
+                                  "a shard that is missing reads as 0 here: shards.jsonl lists them"));
   File(temporary, O_WRONLY).sync();
   rename_durably(temporary, index_path(dir));
   return crc;

@@ -50,7 +50,8 @@ std::string start_time(long pid) {
 
 std::string our_card() {
   const long pid = getpid();
-  return Json{{"host", host_name()}, {"pid", pid}, {"boot", boot_id()}, {"start", start_time(pid)}}.dump() + "\n";
+  return Json{{"host", host_name()}, {"pid", pid}, {"boot", boot_id()}, {"start", start_time(pid)}}.dump() +
+         "\n";
 }
 
 struct Holder {
@@ -80,8 +81,8 @@ std::string read_card(const path& file) {
 }
 
 [[noreturn]] void fail_held(const path& dir, const Holder& holder) {
-  fail_hint("wait for it, stop it, or give another --out", "{}: another writer holds this store: process {} on {}",
-            dir.string(), holder.pid, holder.host);
+  fail_hint("wait for it, stop it, or give another --out",
+            "{}: another writer holds this store: process {} on {}", dir.string(), holder.pid, holder.host);
 }
 
 // The file stays when the lock is given back: removing it would let two writers hold two files of one name.
@@ -161,7 +162,8 @@ std::unique_ptr<StoreLock> take_file_lock(const path& dir) {
       const File file(mine, O_WRONLY | O_CREAT | O_TRUNC);
       file.write_at(card.data(), static_cast<std::int64_t>(card.size()), 0);
     }
-    // rename2's RENAME_NOREPLACE and link(2) both fail where the name exists; link works on more file systems.
+    // rename2's RENAME_NOREPLACE and link(2) both fail where the name exists; link works on more file
+    // systems.
     int error = link(mine.c_str(), name.c_str()) == 0 ? 0 : errno;
     if (error == EPERM || error == ENOTSUP || error == ENOSYS || error == EOPNOTSUPP) {
       const int fd = open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -179,8 +181,8 @@ std::unique_ptr<StoreLock> take_file_lock(const path& dir) {
       if (std::filesystem::exists(name)) fail_held(dir, holder);
       continue;
     }
-    // Take the stale file away under a name of our own. If another writer was quicker and this is its fresh lock,
-    // give it back.
+    // Take the stale file away under a name of our own. If another writer was quicker and this is its fresh
+    // lock, give it back.
     if (rename(name.c_str(), mine.c_str()) == 0 && read_card(mine) != found) {
       if (link(mine.c_str(), name.c_str()) != 0) rename(mine.c_str(), name.c_str());
     }

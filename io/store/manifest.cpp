@@ -58,7 +58,8 @@ StoreSite parse_site(const Json& json, const std::string& source) {
   site.name = text(json, "name", source);
   const std::string hook = text(json, "hook", source);
   const auto row = std::ranges::find(hook_table(), hook, &HookInfo::name);
-  if (row == hook_table().end()) fail("{}: site {}: unknown hook '{}'", source, printable(site.name), printable(hook));
+  if (row == hook_table().end())
+    fail("{}: site {}: unknown hook '{}'", source, printable(site.name), printable(hook));
   site.site.hook = row->hook;
   if (per_layer(row->hook)) {
     const std::int64_t layer = integer(json, "layer", source);
@@ -75,7 +76,8 @@ StoreSite parse_site(const Json& json, const std::string& source) {
       fail("{}: site {}: row_shape: found {}, expected positive sizes", source, site.name, shape.dump());
     site.row_shape.push_back(dim.get<std::int64_t>());
   }
-  if (shape.empty() || shape.size() > 3) fail("{}: site {}: row_shape: found {} dims", source, site.name, shape.size());
+  if (shape.empty() || shape.size() > 3)
+    fail("{}: site {}: row_shape: found {} dims", source, site.name, shape.size());
   return site;
 }
 
@@ -93,16 +95,14 @@ path documents_path(const path& dir) { return dir / "documents.jsonl"; }
 path index_path(const path& dir) { return dir / "index.h5"; }
 std::string shard_file(std::int64_t shard) { return fmt::format("shards/shard-{:06}.h5", shard); }
 
-bool StoreManifest::is_part() const { return schema.identity.is_object() && schema.identity.contains("part"); }
+bool StoreManifest::is_part() const {
+  return schema.identity.is_object() && schema.identity.contains("part");
+}
 
 Json to_json(const StoreManifest& manifest) {
   const StoreSchema& schema = manifest.schema;
-  Json json = {{"format", kStoreFormat},
-               {"version", kStoreVersion},
-               {"complete", manifest.complete},
-               {"dtype", name(schema.dtype)},
-               {"rows", schema.total_rows},
-               {"batches", schema.n_batches},
+  Json json = {{"format", kStoreFormat},         {"version", kStoreVersion},  {"complete", manifest.complete},
+               {"dtype", name(schema.dtype)},    {"rows", schema.total_rows}, {"batches", schema.n_batches},
                {"shard_rows", schema.shard_rows}};
   json["sites"] = Json::array();
   for (const StoreSite& site : schema.sites) json["sites"].push_back(site_json(site));
@@ -119,8 +119,8 @@ Json to_json(const StoreManifest& manifest) {
 StoreManifest read_manifest(const path& dir) {
   const path file = manifest_path(dir);
   if (!std::filesystem::exists(file))
-    fail_hint("a store is the folder that `sonde extract --out` wrote", "{}: found no manifest.json: not a store",
-              dir.string());
+    fail_hint("a store is the folder that `sonde extract --out` wrote",
+              "{}: found no manifest.json: not a store", dir.string());
   StoreManifest manifest;
   manifest.json = read_json(file);
   const Json& json = manifest.json;
@@ -128,8 +128,8 @@ StoreManifest read_manifest(const path& dir) {
   if (const std::string format = text(json, "format", source); format != kStoreFormat)
     fail("{}: key format: found '{}', expected '{}'", source, printable(format), kStoreFormat);
   if (const std::int64_t version = integer(json, "version", source); version != kStoreVersion)
-    fail_hint("read it with the version of sonde that wrote it", "{}: key version: found {}, expected {}", source,
-              version, kStoreVersion);
+    fail_hint("read it with the version of sonde that wrote it", "{}: key version: found {}, expected {}",
+              source, version, kStoreVersion);
   manifest.complete = key(json, "complete", Json::value_t::boolean, source).get<bool>();
   StoreSchema& schema = manifest.schema;
   const std::string dtype = text(json, "dtype", source);
@@ -161,9 +161,9 @@ void write_manifest(const path& dir, const StoreManifest& manifest) {
 }
 
 Json to_json(const ShardRecord& record) {
-  return {{"shard", record.shard},     {"file", record.file},
-          {"first_row", record.first_row}, {"rows", record.rows},
-          {"bytes", record.bytes},     {"batches", record.batches},
+  return {{"shard", record.shard},           {"file", record.file},
+          {"first_row", record.first_row},   {"rows", record.rows},
+          {"bytes", record.bytes},           {"batches", record.batches},
           {"batch_rows", record.batch_rows}, {"crc32c", fmt::format("{:08x}", record.crc)}};
 }
 std::string to_line(const ShardRecord& record) { return to_json(record).dump() + "\n"; }
@@ -187,9 +187,10 @@ std::vector<ShardRecord> read_shard_log(const path& dir, std::int64_t* intact_by
     record.crc = parse_crc(json, "crc32c", source);
     const std::int64_t first = records.empty() ? 0 : records.back().first_row + records.back().rows;
     const auto shard = static_cast<std::int64_t>(records.size());
-    if (record.shard != shard || record.first_row != first || record.rows == 0 || record.file != shard_file(shard))
-      fail("{}: found shard {} ({}) with rows from {}, expected shard {} ({}) with rows from {}", source, record.shard,
-           printable(record.file), record.first_row, shard, shard_file(shard), first);
+    if (record.shard != shard || record.first_row != first || record.rows == 0 ||
+        record.file != shard_file(shard))
+      fail("{}: found shard {} ({}) with rows from {}, expected shard {} ({}) with rows from {}", source,
+           record.shard, printable(record.file), record.first_row, shard, shard_file(shard), first);
     records.push_back(std::move(record));
   }
   if (intact_bytes) *intact_bytes = static_cast<std::int64_t>(begin);
@@ -208,8 +209,9 @@ void check_shards(const path& dir, const StoreManifest& manifest, std::span<cons
     std::error_code error;
     const auto bytes = std::filesystem::file_size(file, error);
     if (error)
-      fail_hint("copy the whole folder; a lost shard can only be recorded again", "{}: shard {} of {} is missing: {}",
-                file.string(), record.shard, records.size(), error.message());
+      fail_hint("copy the whole folder; a lost shard can only be recorded again",
+                "{}: shard {} of {} is missing: {}", file.string(), record.shard, records.size(),
+                error.message());
     if (static_cast<std::int64_t>(bytes) != record.bytes)
       fail("{}: found {} bytes, shards.jsonl says {}", file.string(), bytes, record.bytes);
   }
@@ -228,7 +230,8 @@ std::vector<StoreDocument> read_documents(const path& dir, const StoreManifest& 
   const path file = documents_path(dir);
   const std::string lines = read_file(file);
   if (sha256_hex(lines) != manifest.documents_sha256)
-    fail("{}: found SHA-256 {}, manifest.json says {}", file.string(), sha256_hex(lines), manifest.documents_sha256);
+    fail("{}: found SHA-256 {}, manifest.json says {}", file.string(), sha256_hex(lines),
+         manifest.documents_sha256);
   std::vector<StoreDocument> documents;
   for (std::size_t begin = 0, end; (end = lines.find('\n', begin)) != std::string::npos; begin = end + 1) {
     const std::string source = fmt::format("{} line {}", file.string(), documents.size() + 1);
@@ -236,7 +239,8 @@ std::vector<StoreDocument> read_documents(const path& dir, const StoreManifest& 
     documents.push_back({text(json, "id", source), integer(json, "tokens", source)});
   }
   if (static_cast<std::int64_t>(documents.size()) != manifest.documents)
-    fail("{}: found {} documents, manifest.json says {}", file.string(), documents.size(), manifest.documents);
+    fail("{}: found {} documents, manifest.json says {}", file.string(), documents.size(),
+         manifest.documents);
   return documents;
 }
 
@@ -252,12 +256,14 @@ std::string first_difference(const Json& found, const Json& expected) {
       if (auto rest = first_difference(found[name], value); !rest.empty()) return within(name, rest);
     }
     for (const auto& [name, value] : found.items())
-      if (!expected.contains(name)) return fmt::format("{}: found {}, expected nothing", name, shorten(value));
+      if (!expected.contains(name))
+        return fmt::format("{}: found {}, expected nothing", name, shorten(value));
     return {};  // the same keys in another order
   }
   if (found.is_array() && expected.is_array() && found.size() == expected.size())
     for (std::size_t i = 0; i < found.size(); ++i)
-      if (auto rest = first_difference(found[i], expected[i]); !rest.empty()) return within(fmt::format("[{}]", i), rest);
+      if (auto rest = first_difference(found[i], expected[i]); !rest.empty())
+        return within(fmt::format("[{}]", i), rest);
   return fmt::format(": found {}, expected {}", shorten(found), shorten(expected));
 }
 
@@ -272,8 +278,10 @@ std::vector<H5Dataset> shard_datasets(const StoreManifest& manifest, std::int64_
     datasets.push_back({"/" + site.name, manifest.schema.dtype, shape, site_attributes(manifest, site)});
   }
   const auto about = [](const char* meaning) { return std::vector<H5Attribute>{{"meaning", meaning}}; };
-  datasets.push_back({"/document", DType::i64, {rows}, about("index of the row's document in documents.jsonl")});
-  datasets.push_back({"/position", DType::i32, {rows}, about("position of the row's token in its document, from 0")});
+  datasets.push_back(
+      {"/document", DType::i64, {rows}, about("index of the row's document in documents.jsonl")});
+  datasets.push_back(
+      {"/position", DType::i32, {rows}, about("position of the row's token in its document, from 0")});
   datasets.push_back({"/token", DType::i32, {rows}, about("id of the row's token")});
   return datasets;
 }
@@ -283,8 +291,10 @@ std::vector<H5Attribute> file_attributes(const StoreManifest& manifest, std::str
   std::string model = "unknown";
   if (identity.is_object() && identity.contains("model")) {
     const Json& found = identity["model"];
-    if (found.is_string()) model = found.get<std::string>();
-    else if (found.is_object() && found.contains("name") && found["name"].is_string()) model = found["name"];
+    if (found.is_string())
+      model = found.get<std::string>();
+    else if (found.is_object() && found.contains("name") && found["name"].is_string())
+      model = found["name"];
   }
   return {{"format", kStoreFormat},
           {"version", kStoreVersion},

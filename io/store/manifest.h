@@ -28,11 +28,12 @@ struct StoreManifest {
   std::int64_t documents = 0;
   std::string documents_sha256;
   bool complete = false;
-  std::int64_t shards = 0, bytes = 0;       // of a complete store
-  std::uint32_t statistics_crc = 0;         // of a complete store
-  Json json;                                // as read
+  std::int64_t shards = 0, bytes = 0;  // of a complete store
+  std::uint32_t statistics_crc = 0;    // of a complete store
+  Json json;                           // as read
 
-  bool is_part() const;  // one of several: keeps the sums of each batch, so that a merge can add them in order
+  bool is_part()
+      const;  // one of several: keeps the sums of each batch, so that a merge can add them in order
 };
 Json to_json(const StoreManifest& manifest);
 StoreManifest read_manifest(const std::filesystem::path& dir);  // every key checked
@@ -41,17 +42,18 @@ void write_manifest(const std::filesystem::path& dir, const StoreManifest& manif
 // A line of shards.jsonl.
 struct ShardRecord {
   std::int64_t shard = 0;
-  std::string file;            // relative to the store
+  std::string file;  // relative to the store
   std::int64_t first_row = 0, rows = 0;
-  std::int64_t bytes = 0;      // of the file
-  std::int64_t batches = 0;    // that end in this shard or before it
+  std::int64_t bytes = 0;       // of the file
+  std::int64_t batches = 0;     // that end in this shard or before it
   std::int64_t batch_rows = 0;  // rows of those batches: where the next batch starts
-  std::uint32_t crc = 0;       // crc32c of all block checksums, datasets in the order of shard_datasets()
+  std::uint32_t crc = 0;        // crc32c of all block checksums, datasets in the order of shard_datasets()
 };
 Json to_json(const ShardRecord& record);
 std::string to_line(const ShardRecord& record);  // with a newline
 // The committed shards in order. A torn last line (no newline) is ignored; *intact_bytes is where it starts.
-std::vector<ShardRecord> read_shard_log(const std::filesystem::path& dir, std::int64_t* intact_bytes = nullptr);
+std::vector<ShardRecord> read_shard_log(const std::filesystem::path& dir,
+                                        std::int64_t* intact_bytes = nullptr);
 // Each shard must be there with its size; rows and order must agree with the manifest.
 void check_shards(const std::filesystem::path& dir, const StoreManifest& manifest,
                   std::span<const ShardRecord> records);
@@ -59,7 +61,8 @@ void check_shards(const std::filesystem::path& dir, const StoreManifest& manifes
 std::string documents_text(std::span<const StoreDocument> documents);
 std::vector<StoreDocument> read_documents(const std::filesystem::path& dir, const StoreManifest& manifest);
 
-// The first key at which two values differ, as "options.tokens: found "last", expected "all""; empty when equal.
+// The first key at which two values differ, as "options.tokens: found "last", expected "all""; empty when
+// equal.
 std::string first_difference(const Json& found, const Json& expected);
 
 // Statistics have one column for attention scores and patterns, else one per column of a row.

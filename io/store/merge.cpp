@@ -28,14 +28,16 @@ struct Part {
 Part open_part(const path& dir) {
   Part part{dir, read_manifest(dir), {}};
   if (!part.manifest.complete)
-    fail_hint("run the command that makes it again: it resumes", "{}: this part is not complete", dir.string());
+    fail_hint("run the command that makes it again: it resumes", "{}: this part is not complete",
+              dir.string());
   part.records = read_shard_log(dir);
   check_shards(dir, part.manifest, part.records);
   const Json& identity = part.manifest.schema.identity;
   if (!part.manifest.is_part() || !identity["part"].is_object() || !identity["part"].contains("index") ||
       !identity["part"].contains("of") || !identity["part"]["index"].is_number_integer() ||
       !identity["part"]["of"].is_number_integer())
-    fail_hint("only stores of `sonde extract --part I/N` can be merged", "{}: this store is not a part of one", dir.string());
+    fail_hint("only stores of `sonde extract --part I/N` can be merged",
+              "{}: this store is not a part of one", dir.string());
   part.index = identity["part"]["index"].get<std::int64_t>();
   part.of = identity["part"]["of"].get<std::int64_t>();
   return part;
@@ -57,15 +59,19 @@ std::vector<Part> open_parts(std::span<const path> dirs) {
   std::ranges::stable_sort(parts, {}, &Part::index);
   const Part& first = parts.front();
   for (const Part& part : parts) {
-    if (const auto difference = first_difference(shared(part.manifest), shared(first.manifest)); !difference.empty())
-      fail_hint("parts can be merged when they come from the same command with another --part", "{} and {} are parts of different runs: {}",
-                part.dir.string(), first.dir.string(), difference);
+    if (const auto difference = first_difference(shared(part.manifest), shared(first.manifest));
+        !difference.empty())
+      fail_hint("parts can be merged when they come from the same command with another --part",
+                "{} and {} are parts of different runs: {}", part.dir.string(), first.dir.string(),
+                difference);
     if (part.of != first.of)
-      fail("{}: a part of {}, but {} is a part of {}", part.dir.string(), part.of, first.dir.string(), first.of);
+      fail("{}: a part of {}, but {} is a part of {}", part.dir.string(), part.of, first.dir.string(),
+           first.of);
   }
   for (std::size_t i = 1; i < parts.size(); ++i)
     if (parts[i].index == parts[i - 1].index)
-      fail("{} and {} are both part {} of {}", parts[i - 1].dir.string(), parts[i].dir.string(), parts[i].index, parts[i].of);
+      fail("{} and {} are both part {} of {}", parts[i - 1].dir.string(), parts[i].dir.string(),
+           parts[i].index, parts[i].of);
   const std::int64_t base = first.index == 0 ? 0 : 1;  // parts count from 0 or from 1
   for (std::int64_t i = 0; i < first.of; ++i) {
     const auto at = static_cast<std::size_t>(i);
@@ -89,7 +95,8 @@ void place_shard(const path& from, const path& to) {
 // The sums over all batches, added in the order of a single run.
 std::vector<ColumnSums> add_parts(const std::vector<Part>& parts) {
   std::vector<ColumnSums> totals;
-  for (const StoreSite& site : parts.front().manifest.schema.sites) totals.emplace_back(statistics_width(site));
+  for (const StoreSite& site : parts.front().manifest.schema.sites)
+    totals.emplace_back(statistics_width(site));
   for (const Part& part : parts)
     for (const ShardRecord& record : part.records)
       for (const auto& batch : read_batch_sums(H5File(part.dir / record.file), part.manifest))

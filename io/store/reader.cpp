@@ -18,7 +18,8 @@ class Reader : public StoreReader {
  public:
   Reader(const path& dir, Incomplete unfinished) : dir_(dir), manifest_(read_manifest(dir)) {
     if (!manifest_.complete && unfinished == Incomplete::refuse)
-      fail_hint("run the command that makes it again: it resumes", "{}: this store is not complete", dir.string());
+      fail_hint("run the command that makes it again: it resumes", "{}: this store is not complete",
+                dir.string());
     records_ = read_shard_log(dir);
     check_shards(dir, manifest_, records_);
     documents_ = read_documents(dir, manifest_);
@@ -39,7 +40,8 @@ class Reader : public StoreReader {
 
   SiteStatistics statistics(std::size_t site) const override {
     if (!manifest_.complete)
-      fail_hint("finish the store first", "{}: a store that is not complete has no statistics", dir_.string());
+      fail_hint("finish the store first", "{}: a store that is not complete has no statistics",
+                dir_.string());
     const std::lock_guard guard(mutex_);
     return read_statistics(H5File(index_path(dir_)), sites().at(site));
   }
@@ -91,7 +93,8 @@ class Reader : public StoreReader {
     }
   }
 
-  void read_dataset(std::size_t shard, std::size_t dataset, std::int64_t offset, std::int64_t bytes, void* out) const {
+  void read_dataset(std::size_t shard, std::size_t dataset, std::int64_t offset, std::int64_t bytes,
+                    void* out) const {
     const std::int64_t base = shard_offsets(shard)[dataset];
     if (bytes > 0) File(dir_ / records_[shard].file, O_RDONLY).read_at(out, bytes, base + offset);
   }
@@ -106,10 +109,10 @@ class Reader : public StoreReader {
     std::vector<std::int64_t> found;
     for (const H5Dataset& expected : shard_datasets(manifest_, records_[shard].rows)) {
       const H5Place place = file.place(expected.name);
-      if (place.dataset.dtype != expected.dtype || place.dataset.shape != expected.shape || place.offset < 0 ||
-          place.offset > records_[shard].bytes - expected.bytes())
-        fail("{}: dataset {} has another type, shape or place than manifest.json and shards.jsonl say", name.string(),
-             expected.name);
+      if (place.dataset.dtype != expected.dtype || place.dataset.shape != expected.shape ||
+          place.offset < 0 || place.offset > records_[shard].bytes - expected.bytes())
+        fail("{}: dataset {} has another type, shape or place than manifest.json and shards.jsonl say",
+             name.string(), expected.name);
       found.push_back(place.offset);
     }
     return offsets = std::move(found);

@@ -20,17 +20,22 @@ namespace {
 constexpr std::int64_t kPage = 4096;
 constexpr std::int64_t kLargeShard = std::int64_t{64} << 20;  // worth a choice of the write path
 
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 }  // namespace
 
 WritePath::WritePath() {
   const char* chosen = std::getenv("SONDE_STORE_IO");
   const std::string_view kind = chosen ? chosen : "auto";
-  if (kind == "buffered") forced_ = buffered;
-  else if (kind == "direct") forced_ = direct;
+  if (kind == "buffered")
+    forced_ = buffered;
+  else if (kind == "direct")
+    forced_ = direct;
   else if (kind != "auto")
-    throw UsageError(fmt::format("SONDE_STORE_IO: found '{}', expected auto, buffered or direct", printable(kind)));
+    throw UsageError(
+        fmt::format("SONDE_STORE_IO: found '{}', expected auto, buffered or direct", printable(kind)));
 }
 
 WritePath::Kind WritePath::choose(std::int64_t shard_bytes) const {
@@ -50,14 +55,18 @@ void WritePath::count(Kind kind, std::int64_t bytes, double seconds) {
 
 std::string WritePath::describe() const {
   const auto speed = [this](Kind kind) {
-    return seconds_[kind] > 0 ? fmt::format("{:.2f} GB/s", bytes_[kind] / seconds_[kind] / 1e9) : "not measured";
+    return seconds_[kind] > 0 ? fmt::format("{:.2f} GB/s", bytes_[kind] / seconds_[kind] / 1e9)
+                              : "not measured";
   };
   return fmt::format("buffered {}, direct {}", speed(buffered), speed(direct));
 }
 
-ShardWriter::ShardWriter(std::filesystem::path dir, const StoreManifest& manifest, std::vector<ShardRecord> committed,
-                         std::int64_t block_bytes, std::int64_t blocks)
-    : dir_(std::move(dir)), manifest_(manifest), block_bytes_(block_bytes), max_blocks_(blocks),
+ShardWriter::ShardWriter(std::filesystem::path dir, const StoreManifest& manifest,
+                         std::vector<ShardRecord> committed, std::int64_t block_bytes, std::int64_t blocks)
+    : dir_(std::move(dir)),
+      manifest_(manifest),
+      block_bytes_(block_bytes),
+      max_blocks_(blocks),
       records_(std::move(committed)) {
   thread_ = std::thread([this] { run(); });
 }
@@ -125,8 +134,10 @@ void ShardWriter::run() {
     guard.unlock();
     std::exception_ptr error;
     try {
-      if (auto* write = std::get_if<WriteJob>(&job)) do_write(*write);
-      else do_commit(std::get<ShardCommit>(job));
+      if (auto* write = std::get_if<WriteJob>(&job))
+        do_write(*write);
+      else
+        do_commit(std::get<ShardCommit>(job));
     } catch (...) {
       error = std::current_exception();
     }
@@ -161,8 +172,9 @@ ShardWriter::OpenShard& ShardWriter::open_shard(std::int64_t number) {
   }
   shard.kind = path_.choose(bytes);
   shard.offsets = h5_create(shard.temporary, shard.datasets,
-                            file_attributes(manifest_, "rows of one shard: one row per selected token; shards.jsonl "
-                                                       "says which rows of the store these are"));
+                            file_attributes(manifest_,
+                                            "rows of one shard: one row per selected token; shards.jsonl "
+                                            "says which rows of the store these are"));
   return shard;
 }
 
@@ -188,7 +200,8 @@ void ShardWriter::write_bytes(OpenShard& shard, std::size_t dataset, std::int64_
   if (!written) {
     const File file(shard.temporary, O_WRONLY);
     file.write_at(data, bytes, at);
-    if (bytes >= block_bytes_) sync_file_range(file.fd(), at, bytes, SYNC_FILE_RANGE_WRITE);  // start now, wait later
+    if (bytes >= block_bytes_)
+      sync_file_range(file.fd(), at, bytes, SYNC_FILE_RANGE_WRITE);  // start now, wait later
   }
   shard.seconds += now() - start;
   shard.bytes += bytes;
@@ -202,7 +215,8 @@ void ShardWriter::do_write(WriteJob& job) {
 void ShardWriter::do_commit(const ShardCommit& commit) {
   OpenShard& shard = open_shard(commit.shard);
   const std::size_t sites = manifest_.schema.sites.size();
-  const std::array<const void*, 3> metadata = {commit.document.data(), commit.position.data(), commit.token.data()};
+  const std::array<const void*, 3> metadata = {commit.document.data(), commit.position.data(),
+                                               commit.token.data()};
   for (std::size_t i = 0; i < metadata.size(); ++i) {
     const std::int64_t bytes = shard.datasets[sites + i].bytes();
     for (std::int64_t at = 0; at < bytes; at += kChecksumBlock)
@@ -221,8 +235,14 @@ void ShardWriter::do_commit(const ShardCommit& commit) {
   }
   const double start = now();
   h5_append(shard.temporary, values);
-  ShardRecord record{commit.shard,   shard_file(commit.shard), commit.first_row, commit.rows, 0,
-                     commit.batches, commit.batch_rows,        crc};
+  ShardRecord record{commit.shard,
+                     shard_file(commit.shard),
+                     commit.first_row,
+                     commit.rows,
+                     0,
+                     commit.batches,
+                     commit.batch_rows,
+                     crc};
   {
     const File file(shard.temporary, O_WRONLY);
     file.sync();

@@ -1,5 +1,6 @@
-// The disk side of a store's writer: a thread that takes filled blocks, writes them where HDF5 gave their dataset its
-// place, and commits finished shards. The computing thread waits only when every block is on its way.
+// The disk side of a store's writer: a thread that takes filled blocks, writes them where HDF5 gave their
+// dataset its place, and commits finished shards. The computing thread waits only when every block is on its
+// way.
 #pragma once
 
 #include <array>
@@ -32,15 +33,15 @@ struct Block {
 // What a shard needs besides its rows.
 struct ShardCommit {
   std::int64_t shard = 0, first_row = 0, rows = 0;
-  std::int64_t batches = 0, batch_rows = 0;             // as in ShardRecord
-  std::vector<std::int64_t> document;                   // [rows]
-  std::vector<std::int32_t> position, token;            // [rows]
-  std::vector<ColumnSums> totals;                       // [sites], over the first `batches` batches
-  std::vector<std::vector<ColumnSums>> batch_sums;      // [batches that end here][sites], in part stores only
+  std::int64_t batches = 0, batch_rows = 0;         // as in ShardRecord
+  std::vector<std::int64_t> document;               // [rows]
+  std::vector<std::int32_t> position, token;        // [rows]
+  std::vector<ColumnSums> totals;                   // [sites], over the first `batches` batches
+  std::vector<std::vector<ColumnSums>> batch_sums;  // [batches that end here][sites], in part stores only
 };
 
-// Writes through the page cache or around it. Which is faster differs between machines and hours, so the first large
-// shards try both and the better one goes on. SONDE_STORE_IO=buffered|direct decides instead.
+// Writes through the page cache or around it. Which is faster differs between machines and hours, so the
+// first large shards try both and the better one goes on. SONDE_STORE_IO=buffered|direct decides instead.
 class WritePath {
  public:
   enum Kind { buffered, direct };
@@ -87,8 +88,8 @@ class ShardWriter {
     std::int64_t rows = 0;
     WritePath::Kind kind = WritePath::buffered;
     std::vector<H5Dataset> datasets;
-    std::vector<std::int64_t> offsets;                 // of the datasets in the file
-    std::vector<std::vector<std::uint32_t>> checksums; // [datasets][blocks]
+    std::vector<std::int64_t> offsets;                  // of the datasets in the file
+    std::vector<std::vector<std::uint32_t>> checksums;  // [datasets][blocks]
     std::int64_t bytes = 0;
     double seconds = 0;
   };
@@ -99,7 +100,8 @@ class ShardWriter {
   OpenShard& open_shard(std::int64_t shard);
   void do_write(WriteJob& job);
   void do_commit(const ShardCommit& commit);
-  void write_bytes(OpenShard& shard, std::size_t dataset, std::int64_t offset, const void* data, std::int64_t bytes);
+  void write_bytes(OpenShard& shard, std::size_t dataset, std::int64_t offset, const void* data,
+                   std::int64_t bytes);
   void remove_temporaries();
 
   const std::filesystem::path dir_;
@@ -120,8 +122,9 @@ class ShardWriter {
   std::thread thread_;
 };
 
-// The sums of a shard as datasets: /sums/count [sites], /sums/SITE [3, width]. The same with a leading dim of batches
-// for /batch_sums, where the shard has them. `counts` and `arrays` hold the values that the result points to.
+// The sums of a shard as datasets: /sums/count [sites], /sums/SITE [3, width]. The same with a leading dim of
+// batches for /batch_sums, where the shard has them. `counts` and `arrays` hold the values that the result
+// points to.
 std::vector<H5Values> sums_datasets(const StoreManifest& manifest, const std::vector<ColumnSums>& totals,
                                     const std::vector<std::vector<ColumnSums>>* batch_sums,
                                     std::deque<std::vector<std::int64_t>>& counts,
@@ -130,6 +133,7 @@ std::vector<ColumnSums> read_totals(const H5File& file, const StoreManifest& man
 std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const StoreManifest& manifest);
 
 // crc32c over a shard's block checksums, then over its sums: the crc of its ShardRecord.
-std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums, std::span<const H5Values> sums);
+std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums,
+                        std::span<const H5Values> sums);
 
 }  // namespace sonde

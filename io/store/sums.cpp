@@ -14,7 +14,8 @@ std::vector<H5Values> sums_datasets(const StoreManifest& manifest, const std::ve
   const std::vector<StoreSite>& sites = manifest.schema.sites;
   const auto n_sites = static_cast<std::int64_t>(sites.size());
   std::vector<H5Values> values;
-  const auto add_group = [&](const std::string& group, const std::vector<const std::vector<ColumnSums>*>& entries,
+  const auto add_group = [&](const std::string& group,
+                             const std::vector<const std::vector<ColumnSums>*>& entries,
                              const std::vector<std::int64_t>& leading) {
     const auto with = [&leading](std::initializer_list<std::int64_t> dims) {
       std::vector<std::int64_t> shape = leading;
@@ -27,8 +28,10 @@ std::vector<H5Values> sums_datasets(const StoreManifest& manifest, const std::ve
     values.push_back({{group + "/count", DType::i64, with({n_sites})}, count.data()});
     for (std::size_t i = 0; i < sites.size(); ++i) {
       std::vector<double>& array = arrays.emplace_back();
-      for (const auto* entry : entries) array.insert(array.end(), (*entry)[i].values.begin(), (*entry)[i].values.end());
-      values.push_back({{group + "/" + sites[i].name, DType::f64, with({3, statistics_width(sites[i])})}, array.data()});
+      for (const auto* entry : entries)
+        array.insert(array.end(), (*entry)[i].values.begin(), (*entry)[i].values.end());
+      values.push_back(
+          {{group + "/" + sites[i].name, DType::f64, with({3, statistics_width(sites[i])})}, array.data()});
     }
   };
   add_group("/sums", {&totals}, {});
@@ -58,7 +61,8 @@ std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const S
   const std::string name = "/batch_sums/count";
   const std::vector<std::int64_t> shape = file.place(name).dataset.shape;
   if (shape.size() != 2 || shape[1] != static_cast<std::int64_t>(sites.size()))
-    fail("dataset {} of a part store: found rank {}, expected [batches, {}]", name, shape.size(), sites.size());
+    fail("dataset {} of a part store: found rank {}, expected [batches, {}]", name, shape.size(),
+         sites.size());
   const auto batches = static_cast<std::size_t>(shape[0]);
   std::vector<std::int64_t> count(batches * sites.size());
   file.read({name, DType::i64, shape}, count.data());
@@ -70,16 +74,20 @@ std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const S
     for (std::size_t b = 0; b < batches; ++b) {
       ColumnSums& site = sums[b].emplace_back(width);
       site.count = count[b * sites.size() + i];
-      std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(b) * 3 * width, 3 * width, site.values.begin());
+      std::copy_n(values.begin() + static_cast<std::ptrdiff_t>(b) * 3 * width, 3 * width,
+                  site.values.begin());
     }
   }
   return sums;
 }
 
-std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums, std::span<const H5Values> sums) {
+std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums,
+                        std::span<const H5Values> sums) {
   std::uint32_t crc = 0;
-  for (const auto& blocks : checksums) crc = crc32c(blocks.data(), blocks.size() * sizeof(std::uint32_t), crc);
-  for (const H5Values& item : sums) crc = crc32c(item.values, static_cast<std::size_t>(item.dataset.bytes()), crc);
+  for (const auto& blocks : checksums)
+    crc = crc32c(blocks.data(), blocks.size() * sizeof(std::uint32_t), crc);
+  for (const H5Values& item : sums)
+    crc = crc32c(item.values, static_cast<std::size_t>(item.dataset.bytes()), crc);
   return crc;
 }
 

@@ -23,10 +23,10 @@ constexpr std::int64_t kWorthThreads = 1 << 16;
 
 SONDE_INLINE std::uint32_t magnitude(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fffffffu; }
 
-// The bodies are compiled twice: plain, and with AVX2 for the CPUs that have it. Same operations in the same order
-// (no fused multiply-add), so same bits.
-SONDE_INLINE void add_columns_body(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns,
-                                   double* sum, double* squares, std::int32_t* peak) {
+// The bodies are compiled twice: plain, and with AVX2 for the CPUs that have it. Same operations in the same
+// order (no fused multiply-add), so same bits.
+SONDE_INLINE void add_columns_body(const float* rows, std::int64_t n, std::int64_t stride,
+                                   std::int64_t columns, double* sum, double* squares, std::int32_t* peak) {
   for (std::int64_t r = 0; r < n; ++r) {
     const float* x = rows + r * stride;
     for (std::int64_t c = 0; c < columns; ++c) {
@@ -71,8 +71,8 @@ SONDE_INLINE void widen_bf16_body(const bf16* in, std::int64_t n, float* out) {
   for (std::int64_t i = 0; i < n; ++i) out[i] = to_float(in[i]);
 }
 
-void add_columns_plain(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns, double* sum,
-                       double* squares, std::int32_t* peak) {
+void add_columns_plain(const float* rows, std::int64_t n, std::int64_t stride, std::int64_t columns,
+                       double* sum, double* squares, std::int32_t* peak) {
   add_columns_body(rows, n, stride, columns, sum, squares, peak);
 }
 void add_pooled_plain(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf, Pooled& pool) {
@@ -101,7 +101,8 @@ SONDE_AVX2 void add_columns_avx2(const float* rows, std::int64_t n, std::int64_t
                                  double* sum, double* squares, std::int32_t* peak) {
   add_columns_body(rows, n, stride, columns, sum, squares, peak);
 }
-SONDE_AVX2 void add_pooled_avx2(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf, Pooled& pool) {
+SONDE_AVX2 void add_pooled_avx2(const float* x, std::int64_t keys, std::uint32_t limit, bool minus_inf,
+                                Pooled& pool) {
   add_pooled_body(x, keys, limit, minus_inf, pool);
 }
 SONDE_AVX2 void narrow_bf16_avx2(const float* in, std::int64_t n, bf16* out) { narrow_bf16_body(in, n, out); }
@@ -137,7 +138,8 @@ const Bodies& bodies() {
     Bodies all;
 #ifdef SONDE_HAS_AVX2
     if (best_cpu_path() >= CpuPath::avx2 && __builtin_cpu_supports("f16c"))
-      all = {add_columns_avx2, add_pooled_avx2, narrow_bf16_avx2, widen_bf16_avx2, narrow_f16_avx2, widen_f16_avx2};
+      all = {add_columns_avx2, add_pooled_avx2, narrow_bf16_avx2,
+             widen_bf16_avx2,  narrow_f16_avx2, widen_f16_avx2};
 #endif
     return all;
   }();
@@ -170,10 +172,14 @@ void in_pieces(std::int64_t n, const Body& body) {
 
 ValueRule value_rule(DType store, bool minus_inf) {
   switch (store) {
-    case DType::f32: return {0x7f800000u, minus_inf};
-    case DType::bf16: return {0x7f7f8000u, minus_inf};  // from here on it rounds to inf
-    case DType::f16: return {0x477ff000u, minus_inf};   // 65520
-    default: fail("a store of {} does not exist: expected f32, bf16 or f16", name(store));
+    case DType::f32:
+      return {0x7f800000u, minus_inf};
+    case DType::bf16:
+      return {0x7f7f8000u, minus_inf};  // from here on it rounds to inf
+    case DType::f16:
+      return {0x477ff000u, minus_inf};  // 65520
+    default:
+      fail("a store of {} does not exist: expected f32, bf16 or f16", name(store));
   }
 }
 
@@ -190,15 +196,16 @@ void ColumnSums::add(const ColumnSums& other) {
   }
 }
 
-std::optional<BadValue> add_columns(const float* rows, std::int64_t n, std::int64_t row_stride, const ValueRule& rule,
-                                    ColumnSums& sums) {
+std::optional<BadValue> add_columns(const float* rows, std::int64_t n, std::int64_t row_stride,
+                                    const ValueRule& rule, ColumnSums& sums) {
   const std::int64_t width = sums.width, tasks = (width + kColumnsPerTask - 1) / kColumnsPerTask;
   bool bad = false;
 #pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
   for (std::int64_t task = 0; task < tasks; ++task) {
     const std::int64_t first = task * kColumnsPerTask, columns = std::min(kColumnsPerTask, width - first);
     std::int32_t peak[kColumnsPerTask] = {};
-    bodies().add_columns(rows + first, n, row_stride, columns, sums.row(0) + first, sums.row(1) + first, peak);
+    bodies().add_columns(rows + first, n, row_stride, columns, sums.row(0) + first, sums.row(1) + first,
+                         peak);
     for (std::int64_t c = 0; c < columns; ++c) {
       if (static_cast<std::uint32_t>(peak[c]) >= rule.limit) bad = true;
       double& max_abs = sums.row(2)[first + c];
@@ -210,17 +217,19 @@ std::optional<BadValue> add_columns(const float* rows, std::int64_t n, std::int6
   return std::nullopt;
 }
 
-std::optional<BadValue> add_pooled(const float* rows, std::int64_t n, std::int64_t row_stride, const HeadRows& shape,
-                                   const ValueRule& rule, ColumnSums& sums) {
+std::optional<BadValue> add_pooled(const float* rows, std::int64_t n, std::int64_t row_stride,
+                                   const HeadRows& shape, const ValueRule& rule, ColumnSums& sums) {
   const std::int64_t width = shape.heads * shape.keys;
-  const std::int64_t padded = std::isfinite(shape.padding) ? shape.heads * (shape.stored_keys - shape.keys) : 0;
+  const std::int64_t padded =
+      std::isfinite(shape.padding) ? shape.heads * (shape.stored_keys - shape.keys) : 0;
   std::vector<ColumnSums> per_row(static_cast<std::size_t>(n), ColumnSums(1));
   bool bad = false;
 #pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
   for (std::int64_t r = 0; r < n; ++r) {
     Pooled pool;
     for (std::int64_t h = 0; h < shape.heads; ++h)
-      bodies().add_pooled(rows + r * row_stride + h * shape.keys, shape.keys, rule.limit, rule.minus_inf, pool);
+      bodies().add_pooled(rows + r * row_stride + h * shape.keys, shape.keys, rule.limit, rule.minus_inf,
+                          pool);
     ColumnSums& row = per_row[static_cast<std::size_t>(r)];
     row.count = padded;
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -239,18 +248,30 @@ std::optional<BadValue> add_pooled(const float* rows, std::int64_t n, std::int64
 void narrow(DType dtype, const float* in, std::int64_t n, void* out) {
   in_pieces(n, [&](std::int64_t at, std::int64_t count) {
     switch (dtype) {
-      case DType::f32: std::memcpy(static_cast<float*>(out) + at, in + at, static_cast<std::size_t>(4 * count)); break;
-      case DType::bf16: bodies().narrow_bf16(in + at, count, static_cast<bf16*>(out) + at); break;
-      default: bodies().narrow_f16(in + at, count, static_cast<f16*>(out) + at); break;
+      case DType::f32:
+        std::memcpy(static_cast<float*>(out) + at, in + at, static_cast<std::size_t>(4 * count));
+        break;
+      case DType::bf16:
+        bodies().narrow_bf16(in + at, count, static_cast<bf16*>(out) + at);
+        break;
+      default:
+        bodies().narrow_f16(in + at, count, static_cast<f16*>(out) + at);
+        break;
     }
   });
 }
 
 void widen(DType dtype, const void* in, std::int64_t n, float* out) {
   switch (dtype) {
-    case DType::f32: std::memcpy(out, in, static_cast<std::size_t>(4 * n)); break;
-    case DType::bf16: bodies().widen_bf16(static_cast<const bf16*>(in), n, out); break;
-    default: bodies().widen_f16(static_cast<const f16*>(in), n, out); break;
+    case DType::f32:
+      std::memcpy(out, in, static_cast<std::size_t>(4 * n));
+      break;
+    case DType::bf16:
+      bodies().widen_bf16(static_cast<const bf16*>(in), n, out);
+      break;
+    default:
+      bodies().widen_f16(static_cast<const f16*>(in), n, out);
+      break;
   }
 }
 

@@ -17,7 +17,8 @@ using std::filesystem::path;
 
 class Verifier {
  public:
-  explicit Verifier(const path& dir) : dir_(dir), manifest_(read_manifest(dir)), records_(read_shard_log(dir)) {}
+  explicit Verifier(const path& dir)
+      : dir_(dir), manifest_(read_manifest(dir)), records_(read_shard_log(dir)) {}
 
   StoreCheck run() {
     check_shards(dir_, manifest_, records_);
@@ -42,7 +43,8 @@ class Verifier {
     for (const H5Dataset& dataset : shard_datasets(manifest_, record.rows)) {
       const H5Place place = h5.place(dataset.name);
       if (place.dataset.dtype != dataset.dtype || place.dataset.shape != dataset.shape || place.offset < 0)
-        fail("{}: dataset {} has another type or shape than manifest.json and shards.jsonl say", name.string(), dataset.name);
+        fail("{}: dataset {} has another type or shape than manifest.json and shards.jsonl say",
+             name.string(), dataset.name);
       checksums.push_back(verify_dataset(name, file, h5, dataset, place.offset));
     }
     // The sums have no checksum of their own: the shard's covers them.
@@ -51,10 +53,11 @@ class Verifier {
     std::vector<std::vector<ColumnSums>> batch_sums;
     const bool part = h5.has("/batch_sums");
     if (part) batch_sums = read_batch_sums(h5, manifest_);
-    const auto values = sums_datasets(manifest_, read_totals(h5, manifest_), part ? &batch_sums : nullptr, counts, arrays);
+    const auto values =
+        sums_datasets(manifest_, read_totals(h5, manifest_), part ? &batch_sums : nullptr, counts, arrays);
     if (const std::uint32_t crc = shard_crc(checksums, values); crc != record.crc)
-      fail("{}: checksums and statistics of the shard: found crc32c {:08x}, shards.jsonl says {:08x}", name.string(), crc,
-           record.crc);
+      fail("{}: checksums and statistics of the shard: found crc32c {:08x}, shards.jsonl says {:08x}",
+           name.string(), crc, record.crc);
     ++check_.shards;
     check_.rows += record.rows;
   }
@@ -69,11 +72,13 @@ class Verifier {
       block.resize(static_cast<std::size_t>(std::min(kChecksumBlock, bytes - at)));
       file.read_at(block.data(), static_cast<std::int64_t>(block.size()), offset + at);
       const std::int64_t i = at / kChecksumBlock;
-      const std::uint32_t found = crc32c(block.data(), block.size()), expected = checksums[static_cast<std::size_t>(i)];
+      const std::uint32_t found = crc32c(block.data(), block.size()),
+                          expected = checksums[static_cast<std::size_t>(i)];
       if (found != expected)
         fail_hint("the file was changed or the disk is failing; record this store again",
-                  "{}: site {}, block {} (bytes {} to {}): found crc32c {:08x}, expected {:08x}", name.string(),
-                  dataset.name.substr(1), i, at, at + static_cast<std::int64_t>(block.size()), found, expected);
+                  "{}: site {}, block {} (bytes {} to {}): found crc32c {:08x}, expected {:08x}",
+                  name.string(), dataset.name.substr(1), i, at, at + static_cast<std::int64_t>(block.size()),
+                  found, expected);
       ++check_.blocks;
       check_.bytes += static_cast<std::int64_t>(block.size());
     }
@@ -86,14 +91,17 @@ class Verifier {
     for (const H5Virtual& expected : index_datasets(manifest_, records_)) {
       const H5Dataset found = index.place(expected.dataset.name).dataset;
       if (found.dtype != expected.dataset.dtype || found.shape != expected.dataset.shape)
-        fail("{}: dataset {} has another type or shape than manifest.json says", name.string(), expected.dataset.name);
+        fail("{}: dataset {} has another type or shape than manifest.json says", name.string(),
+             expected.dataset.name);
       if (index.mappings(expected.dataset.name) != expected.mappings)
         fail("{}: dataset {} does not show the shards of shards.jsonl", name.string(), expected.dataset.name);
     }
     std::uint32_t crc = 0;
-    for (const StoreSite& site : manifest_.schema.sites) crc = statistics_crc(crc, read_statistics(index, site));
+    for (const StoreSite& site : manifest_.schema.sites)
+      crc = statistics_crc(crc, read_statistics(index, site));
     if (crc != manifest_.statistics_crc)
-      fail("{}: statistics: found crc32c {:08x}, manifest.json says {:08x}", name.string(), crc, manifest_.statistics_crc);
+      fail("{}: statistics: found crc32c {:08x}, manifest.json says {:08x}", name.string(), crc,
+           manifest_.statistics_crc);
   }
 
   const path dir_;

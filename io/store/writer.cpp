@@ -33,7 +33,8 @@ std::int64_t row_bytes(const StoreSchema& schema) {
 struct BlockPlan {
   std::int64_t bytes, count;
 };
-// Blocks as large as the budget allows with two for each site; a power of two, so that they divide checksum blocks.
+// Blocks as large as the budget allows with two for each site; a power of two, so that they divide checksum
+// blocks.
 BlockPlan plan_blocks(const StoreSchema& schema) {
   const auto sites = static_cast<std::int64_t>(schema.sites.size());
   std::int64_t bytes = kChecksumBlock;
@@ -44,12 +45,13 @@ BlockPlan plan_blocks(const StoreSchema& schema) {
 void check_schema(const StoreSchema& schema) {
   value_rule(schema.dtype, false);
   if (schema.sites.empty()) fail("a store needs at least one site");
-  sonde_check(schema.total_rows >= 0 && schema.n_batches >= 0 && schema.shard_rows >= 0, "{} rows, {} batches, {} a shard",
-              schema.total_rows, schema.n_batches, schema.shard_rows);
+  sonde_check(schema.total_rows >= 0 && schema.n_batches >= 0 && schema.shard_rows >= 0,
+              "{} rows, {} batches, {} a shard", schema.total_rows, schema.n_batches, schema.shard_rows);
   std::set<std::string> names;
   for (const StoreSite& site : schema.sites) {
     if (!names.insert(site.name).second) fail("site {} appears twice", site.name);
-    sonde_check(site.name == name(site.site) && !site.row_shape.empty() && site.width() > 0, "site {}", site.name);
+    sonde_check(site.name == name(site.site) && !site.row_shape.empty() && site.width() > 0, "site {}",
+                site.name);
   }
 }
 
@@ -80,11 +82,11 @@ class Writer : public StoreWriter {
   void finish() override;
 
  private:
-  struct Stream {           // one site
-    ColumnSums total;       // over the batches that have ended
-    ColumnSums batch;       // over the current one
-    std::int64_t rows = 0;  // of the current batch that were put
-    Block block;            // being filled
+  struct Stream {             // one site
+    ColumnSums total;         // over the batches that have ended
+    ColumnSums batch;         // over the current one
+    std::int64_t rows = 0;    // of the current batch that were put
+    Block block;              // being filled
     std::int64_t offset = 0;  // of the block in the shard's dataset
   };
 
@@ -110,7 +112,7 @@ class Writer : public StoreWriter {
   std::int64_t batch_rows_ = -1;                  // of the open batch; -1 between batches
   std::vector<Stream> streams_;                   // [sites]
   std::vector<float> padded_;                     // one row [H, S]
-  std::vector<std::vector<ColumnSums>> ended_;    // sums of batches that no commit has taken yet (part stores)
+  std::vector<std::vector<ColumnSums>> ended_;  // sums of batches that no commit has taken yet (part stores)
   // Metadata of rows from metadata_row_ on: what no commit has taken yet, and the open batch.
   std::int64_t metadata_row_ = 0;
   std::vector<std::int64_t> document_;
@@ -125,8 +127,10 @@ Writer::Writer(path dir, StoreSchema schema, std::span<const StoreDocument> docu
   manifest_.schema = std::move(schema);
   make_directories(dir_);
   lock_ = StoreLock::take(dir_);
-  if (std::filesystem::exists(manifest_path(dir_))) resume();
-  else create(documents);
+  if (std::filesystem::exists(manifest_path(dir_)))
+    resume();
+  else
+    create(documents);
 
   for (const StoreSite& site : manifest_.schema.sites) {
     Stream& stream = streams_.emplace_back();
@@ -158,12 +162,14 @@ void Writer::create(std::span<const StoreDocument> documents) {
   write_file_atomically(documents_path(dir_), documents_text(documents));
   write_file_atomically(shard_log_path(dir_), "");
   write_manifest(dir_, manifest_);  // from here on it is a store
-  log_run(dir_, "start", {{"rows", manifest_.schema.total_rows}, {"shard_rows", manifest_.schema.shard_rows}});
+  log_run(dir_, "start",
+          {{"rows", manifest_.schema.total_rows}, {"shard_rows", manifest_.schema.shard_rows}});
 }
 
 void Writer::resume() {
   StoreManifest found = read_manifest(dir_);
-  if (const std::string difference = first_difference(comparable(found), comparable(manifest_)); !difference.empty())
+  if (const std::string difference = first_difference(comparable(found), comparable(manifest_));
+      !difference.empty())
     fail_hint("a store is never mixed: give another --out, or remove this folder to start over",
               "{}: this store was made with other options: {}", dir_.string(), difference);
   manifest_.schema.shard_rows = found.schema.shard_rows;
@@ -189,23 +195,27 @@ void Writer::check_disk() const {
   for (const ShardRecord& record : resumed_) done += record.bytes;
   if (free >= 0 && free < total - done)
     fail_hint("free some space, give --out another disk, or record fewer sites or tokens, or --store bf16",
-              "{}: No space left on device: this store takes {} more bytes, {} are free", dir_.string(), total - done, free);
+              "{}: No space left on device: this store takes {} more bytes, {} are free", dir_.string(),
+              total - done, free);
 }
 
 void Writer::begin_batch(std::int64_t batch, std::int64_t first_row, RowMetadata rows) {
   const auto n = static_cast<std::int64_t>(rows.document.size());
-  sonde_check(batch_rows_ < 0 && batch == next_batch_ && first_row == next_row_, "batch {} from row {}, expected {} from {}",
-              batch, first_row, next_batch_, next_row_);
+  sonde_check(batch_rows_ < 0 && batch == next_batch_ && first_row == next_row_,
+              "batch {} from row {}, expected {} from {}", batch, first_row, next_batch_, next_row_);
   sonde_check(rows.position.size() == rows.document.size() && rows.token.size() == rows.document.size() &&
                   first_row + n <= manifest_.schema.total_rows,
-              "batch {}: {} documents, {} positions, {} tokens from row {} of {}", batch, n, rows.position.size(),
-              rows.token.size(), first_row, manifest_.schema.total_rows);
+              "batch {}: {} documents, {} positions, {} tokens from row {} of {}", batch, n,
+              rows.position.size(), rows.token.size(), first_row, manifest_.schema.total_rows);
   for (const std::int64_t document : rows.document)
-    sonde_check(document >= 0 && document < manifest_.documents, "document {} of {}", document, manifest_.documents);
+    sonde_check(document >= 0 && document < manifest_.documents, "document {} of {}", document,
+                manifest_.documents);
   batch_rows_ = n;
   const auto skip = static_cast<std::size_t>(std::clamp<std::int64_t>(committed_ - first_row, 0, n));
-  document_.insert(document_.end(), rows.document.begin() + static_cast<std::ptrdiff_t>(skip), rows.document.end());
-  position_.insert(position_.end(), rows.position.begin() + static_cast<std::ptrdiff_t>(skip), rows.position.end());
+  document_.insert(document_.end(), rows.document.begin() + static_cast<std::ptrdiff_t>(skip),
+                   rows.document.end());
+  position_.insert(position_.end(), rows.position.begin() + static_cast<std::ptrdiff_t>(skip),
+                   rows.position.end());
   token_.insert(token_.end(), rows.token.begin() + static_cast<std::ptrdiff_t>(skip), rows.token.end());
   for (Stream& stream : streams_) {
     stream.batch = ColumnSums(stream.total.width);
@@ -220,15 +230,18 @@ void Writer::put(Site site, Tensor rows, std::int64_t row0) {
   const auto index = static_cast<std::size_t>(found - sites.begin());
   Stream& stream = streams_[index];
   sonde_check(rows.dtype == DType::f32 && row0 == stream.rows && row0 + rows.rows() <= batch_rows_,
-              "{} of {} at row {}, expected f32 from row {} of {}", rows.describe(), found->name, row0, stream.rows, batch_rows_);
-  const bool fits = is_pooled(*found) ? rows.rank == 3 && rows.dim(1) == found->row_shape[0] && rows.dim(2) <= found->row_shape[1]
+              "{} of {} at row {}, expected f32 from row {} of {}", rows.describe(), found->name, row0,
+              stream.rows, batch_rows_);
+  const bool fits = is_pooled(*found) ? rows.rank == 3 && rows.dim(1) == found->row_shape[0] &&
+                                            rows.dim(2) <= found->row_shape[1]
                                       : rows.width() == found->width();
   sonde_check(fits, "{} of {}, whose rows have {} values", rows.describe(), found->name, found->width());
   if (rows.rows() == 0) return;
 
   if (const auto bad = sum(index, rows)) fail_value(*found, row0 + bad->row, bad->value);
   stream.rows += rows.rows();
-  const std::int64_t first = next_row_ + row0, skip = std::clamp<std::int64_t>(committed_ - first, 0, rows.rows());
+  const std::int64_t first = next_row_ + row0,
+                     skip = std::clamp<std::int64_t>(committed_ - first, 0, rows.rows());
   if (skip < rows.rows()) store_rows(index, rows.slice_rows(skip, rows.rows() - skip), first + skip);
 }
 
@@ -251,10 +264,13 @@ void Writer::fail_value(const StoreSite& site, std::int64_t row, float value) co
   const DType dtype = manifest_.schema.dtype;
   if (std::isfinite(value))
     fail_hint(dtype == DType::f16 ? "use --store bf16 or f32" : "use --store f32",
-              "{}: site {}, {}: found {}, which {} cannot hold", dir_.string(), site.name, where, value, name(dtype));
+              "{}: site {}, {}: found {}, which {} cannot hold", dir_.string(), site.name, where, value,
+              name(dtype));
   const char* found = std::isnan(value) ? "NaN" : value > 0 ? "+inf" : "-inf";
-  fail_hint("a weight that is damaged, or a compute dtype that overflows: try --dtype f32, and `sonde describe` the model",
-            "{}: site {}, {}: found {}, expected finite values", dir_.string(), site.name, where, found);
+  fail_hint(
+      "a weight that is damaged, or a compute dtype that overflows: try --dtype f32, and `sonde describe` "
+      "the model",
+      "{}: site {}, {}: found {}, expected finite values", dir_.string(), site.name, where, found);
 }
 
 void Writer::store_rows(std::size_t site, const Tensor& rows, std::int64_t first_row) {
@@ -267,7 +283,8 @@ void Writer::store_rows(std::size_t site, const Tensor& rows, std::int64_t first
     std::int64_t n = std::min(rows.rows() - r, end - row);
     if (pad) {
       const std::int64_t heads = rows.dim(1), keys = rows.dim(2), stored_keys = stored.row_shape[1];
-      padded_.assign(static_cast<std::size_t>(width), stored.site.hook == Hook::attn_scores ? -INFINITY : 0.0f);
+      padded_.assign(static_cast<std::size_t>(width),
+                     stored.site.hook == Hook::attn_scores ? -INFINITY : 0.0f);
       for (std::int64_t h = 0; h < heads; ++h)
         std::copy_n(rows.row(r) + h * keys, keys, padded_.begin() + h * stored_keys);
       n = 1;
@@ -313,10 +330,12 @@ void Writer::flush(std::size_t site, std::int64_t shard) {
 void Writer::end_batch() {
   sonde_check(batch_rows_ >= 0, "no batch is open");
   for (std::size_t i = 0; i < streams_.size(); ++i)
-    sonde_check(streams_[i].rows == batch_rows_, "batch {}: {} rows of {}, expected {}", next_batch_, streams_[i].rows,
-                manifest_.schema.sites[i].name, batch_rows_);
+    sonde_check(streams_[i].rows == batch_rows_, "batch {}: {} rows of {}, expected {}", next_batch_,
+                streams_[i].rows, manifest_.schema.sites[i].name, batch_rows_);
   const std::int64_t shard_rows = manifest_.schema.shard_rows, end = next_row_ + batch_rows_;
-  const auto shard_end = [&] { return std::min((committed_ / shard_rows + 1) * shard_rows, manifest_.schema.total_rows); };
+  const auto shard_end = [&] {
+    return std::min((committed_ / shard_rows + 1) * shard_rows, manifest_.schema.total_rows);
+  };
   // Shards that end within the batch know nothing of it yet; one that ends with it does.
   while (committed_ < end && shard_end() < end) commit(committed_ / shard_rows);
   for (Stream& stream : streams_) stream.total.add(stream.batch);
@@ -355,7 +374,8 @@ void Writer::finish() {
   if (manifest_.complete) return;
   const StoreSchema& schema = manifest_.schema;
   sonde_check(batch_rows_ < 0 && next_batch_ == schema.n_batches && committed_ == schema.total_rows,
-              "{} of {} batches, {} of {} rows", next_batch_, schema.n_batches, committed_, schema.total_rows);
+              "{} of {} batches, {} of {} rows", next_batch_, schema.n_batches, committed_,
+              schema.total_rows);
   shards_->drain();
   const std::vector<ShardRecord>& records = shards_->records();
   std::vector<ColumnSums> totals;
