@@ -32,6 +32,7 @@ if [ "$install" = yes ]; then scripts/install_dependencies.sh --for build; fi
 
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1  # clones share what was compiled
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 if ! { cmake --preset release "${launcher[@]}" && cmake --build build/release -j "$(nproc)" --target sonde -- -n; } >"$log" 2>&1; then

@@ -33,6 +33,7 @@ if [ "$long" = yes ]; then export SONDE_LONG=1; fi
 release=release
 if [ -n "${CI:-}" ]; then release=ci; fi  # warnings are errors
 jobs="$(nproc)"
+export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1  # clones share what was compiled
 launcher=()
 if command -v ccache >/dev/null; then launcher=(-DCMAKE_C_COMPILER_LAUNCHER=ccache -DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
 logs=build/logs
