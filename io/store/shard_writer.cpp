@@ -74,8 +74,7 @@ ShardWriter::ShardWriter(std::filesystem::path dir, const StoreManifest& manifes
 ShardWriter::~ShardWriter() {
   {
     const std::lock_guard guard(mutex_);
-    stop_ = true;
-    jobs_.clear();
+    stop_ = true;  // what is queued still goes to the disk: an error elsewhere loses no finished shard
   }
   changed_.notify_all();
   thread_.join();
@@ -127,7 +126,7 @@ void ShardWriter::run() {
   std::unique_lock guard(mutex_);
   while (true) {
     changed_.wait(guard, [this] { return stop_ || !jobs_.empty(); });
-    if (stop_) return;
+    if (jobs_.empty()) return;
     Job job = std::move(jobs_.front());
     jobs_.pop_front();
     busy_ = true;
