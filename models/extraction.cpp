@@ -1,6 +1,7 @@
 #include "models/extraction.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "models/transformer.h"
 #include "runtime/error.h"
@@ -63,7 +64,7 @@ struct BatchArrays {
 
 void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options) {
   const std::int64_t context = options.context > 0 ? options.context : spec.context;
-  std::int64_t left = options.max_tokens > 0 ? options.max_tokens : inputs.documents.starts.back();
+  std::int64_t left = options.max_tokens > 0 ? options.max_tokens : std::numeric_limits<std::int64_t>::max();
   std::int64_t row = 0;
   for (std::int64_t d = 0; d < inputs.size() && left > 0; ++d) {
     const std::string& id = inputs.documents.ids[static_cast<std::size_t>(d)];
