@@ -19,7 +19,10 @@ namespace {
 
 constexpr std::uint32_t kMinusInf = 0xff800000u;
 constexpr std::int64_t kColumnsPerTask = 128;  // accumulators of a task stay in L1
-constexpr std::int64_t kWorthThreads = 1 << 16;
+
+// A parallel region ends in a barrier, and the disk's thread already wants a core: with few cores only large
+// work (logits) gains, with many the sums would else hold up the forward.
+bool worth_threads(std::int64_t values) { return values >= (thread_count() >= 4 ? 1 << 20 : 1 << 23); }
 
 SONDE_INLINE std::uint32_t magnitude(float x) { return std::bit_cast<std::uint32_t>(x) & 0x7fffffffu; }
 
@@ -164,7 +167,7 @@ template <class Body>
 void in_pieces(std::int64_t n, const Body& body) {
   constexpr std::int64_t kPiece = 1 << 14;
   const std::int64_t pieces = (n + kPiece - 1) / kPiece;
-#pragma omp parallel for schedule(static) if (n >= kWorthThreads)
+#pragma omp parallel for schedule(static) if (worth_threads(n))
   for (std::int64_t p = 0; p < pieces; ++p) body(p * kPiece, std::min(kPiece, n - p * kPiece));
 }
 
@@ -200,7 +203,7 @@ std::optional<BadValue> add_columns(const float* rows, std::int64_t n, std::int6
                                     const ValueRule& rule, ColumnSums& sums) {
   const std::int64_t width = sums.width, tasks = (width + kColumnsPerTask - 1) / kColumnsPerTask;
   bool bad = false;
-#pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
+#pragma omp parallel for schedule(static) reduction(|| : bad) if (worth_threads(n * width))
   for (std::int64_t task = 0; task < tasks; ++task) {
     const std::int64_t first = task * kColumnsPerTask, columns = std::min(kColumnsPerTask, width - first);
     std::int32_t peak[kColumnsPerTask] = {};
@@ -224,7 +227,7 @@ std::optional<BadValue> add_pooled(const float* rows, std::int64_t n, std::int64
       std::isfinite(shape.padding) ? shape.heads * (shape.stored_keys - shape.keys) : 0;
   std::vector<ColumnSums> per_row(static_cast<std::size_t>(n), ColumnSums(1));
   bool bad = false;
-#pragma omp parallel for schedule(static) reduction(|| : bad) if (n * width >= kWorthThreads)
+#pragma omp parallel for schedule(static) reduction(|| : bad) if (worth_threads(n * width))
   for (std::int64_t r = 0; r < n; ++r) {
     Pooled pool;
     for (std::int64_t h = 0; h < shape.heads; ++h)
