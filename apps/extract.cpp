@@ -9,6 +9,7 @@
 #include "apps/progress.h"
 #include "io/activation_store.h"
 #include "kernels/cpu/peak.h"
+#include "models/edit_file.h"
 #include "models/extraction.h"
 #include "models/family.h"
 #include "runtime/cpu.h"
@@ -31,6 +32,10 @@ const Help kHelp = {
     "      --sites 'blocks.*.ln2.hook_out' --out run/\n"
     "  # token ids instead of text: {\"ids\": [..]} a line\n"
     "  sonde extract model/ --ids ids.jsonl --sites logits --out run/\n"
+    "  # steer: add 4 x a direction after block 10 at the last token\n"
+    "  echo '[{\"site\": \"blocks.10.hook_resid_post\", \"op\": \"add\", \"tokens\": \"last\", \"coefficient\": 4,\n"
+    "          \"value\": {\"file\": \"direction.safetensors\", \"tensor\": \"truth\"}}]' > edits.json\n"
+    "  sonde extract model/ --texts facts.csv --sites logits --tokens last --edits edits.json --out steered/\n"
     "  # a Slurm array of eight tasks, then one store\n"
     "  sonde extract model/ --texts big.jsonl --sites 'blocks.*.hook_resid_post' --part $SLURM_ARRAY_TASK_ID/8 --out part-$SLURM_ARRAY_TASK_ID\n"
     "  sonde store merge run/ part-*\n"
@@ -57,6 +62,7 @@ po::options_description extract_options() {
       ("batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")
       ("skip-empty", "leave documents without tokens out instead of stopping")
       ("part", po::value<std::string>(), "I/N: do the I-th of N shares (I from 0 to N-1 or from 1 to N)")
+      ("edits", po::value<std::string>(), "JSON file of edits made during the run: [{\"site\": .., \"op\": \"add\", \"tokens\": \"last\", \"value\": ..}]")
       ("dry-run", "print tokens, bytes, memory and expected time, and stop")
       ("out", po::value<std::string>(), "folder of the store");
   add_model_options(o);
@@ -156,11 +162,14 @@ int run_extract(const Arguments& arguments) {
   }
 
   read_weight_formats(values, true);
+  EditFile edits;
+  if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const Model model = Model::load(model_options.path, load_options(model_options, head), *backend);
   RunIdentity run = run_identity(model_options, *backend, model);
   run.tokenizer_fingerprint = tokenizer_fingerprint;
+  run.edits = edits.json;
   const StoreSchema schema = make_schema(spec, inputs, options, plan, run);
   const auto writer = StoreWriter::open(out, schema, store_documents(inputs));
 
@@ -171,7 +180,7 @@ int run_extract(const Arguments& arguments) {
 
   ProgressLine progress;
   std::int64_t tokens_run = 0;
-  run_extraction(model, *backend, inputs, options, plan, {}, *writer, [&](const Progress& p) {
+  run_extraction(model, *backend, inputs, options, plan, std::move(edits.edits), *writer, [&](const Progress& p) {
     tokens_run = p.tokens_done;
     progress(p);
   });

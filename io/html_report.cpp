@@ -58,10 +58,10 @@ body{font-size:10.5pt}main{max-width:none;padding:0}figure,tr{break-inside:avoid
 details::details-content{content-visibility:visible;block-size:auto}.charts{grid-template-columns:1fr 1fr}}
 )";
 
-std::string percent(double v) { return std::isnan(v) ? "–" : fmt::format("{:.1f} %", 100 * v); }
+std::string percent(double v) { return std::isnan(v) ? "–" : fmt::format("{:.1f}\u00a0%", 100 * v); }
 std::string number(double v) { return std::isnan(v) ? "–" : fmt::format("{:.3f}", v); }
 std::string range(double low, double high) {
-  return std::isnan(low) ? "–" : fmt::format("{:.1f} – {:.1f} %", 100 * low, 100 * high);
+  return std::isnan(low) ? "–" : fmt::format("{:.1f}\u00a0–\u00a0{:.1f}\u00a0%", 100 * low, 100 * high);
 }
 
 std::vector<const ReportPoint*> layers(const ReportCurve& curve) {
@@ -103,21 +103,24 @@ std::string in_words(const ReportCurve& curve, const std::string& name) {
   if (points.size() < 2) return text + fmt::format("Accuracy is {} (chance {}).", percent(best->accuracy), percent(curve.chance));
   text += fmt::format("Accuracy starts at {} in layer {}, is highest in layer {} with {}", percent(points.front()->accuracy),
                       points.front()->layer, best->layer, percent(best->accuracy));
-  if (!std::isnan(best->accuracy_low)) text += fmt::format(" (95 % interval {})", range(best->accuracy_low, best->accuracy_high));
+  if (!std::isnan(best->accuracy_low)) text += fmt::format(" (95\u00a0% interval {})", range(best->accuracy_low, best->accuracy_high));
   text += fmt::format(" and ends at {}; always naming the most frequent class gets {}. ", percent(points.back()->accuracy), percent(curve.chance));
   // The interval is for one layer: with L layers, the best of L lucky ones may leave chance behind too.
   if (!std::isnan(best->accuracy_low) && best->accuracy_low <= curve.chance) text += "No layer is clearly better than chance. ";
   text += curve.jump < 0 ? "There is no jump point" : fmt::format("It jumps in layer {}", curve.jump);
-  text += curve.converging < 0 ? ", and no layer changes it by 3 % or more." : fmt::format(", and layer {} is the last to change it by 3 % or more.", curve.converging);
+  text += curve.converging < 0 ? ", and no layer changes it by 3\u00a0% or more." : fmt::format(", and layer {} is the last to change it by 3\u00a0% or more.", curve.converging);
   const bool all_converged = std::all_of(curve.points.begin(), curve.points.end(), [](const auto& p) { return p.converged; });
   if (!all_converged) text += " <b>Some of these probes did not converge.</b>";
-  if (points.front()->accuracy_high < curve.chance)
-    text += " Below chance in the first layer is no error by itself: where statements come in pairs with opposite labels and the split parts the pairs, a probe that only remembers the subject is wrong on purpose. Split by groups to see.";
   return text;
 }
 
+bool starts_below_chance(const ReportCurve* curve) {
+  const auto points = layers(*curve);
+  return !points.empty() && points.front()->accuracy_high < curve->chance;
+}
+
 std::string summary_table(const std::vector<const ReportCurve*>& group) {
-  std::string out = "<div class=\"wide\"><table><tr><th>curve</th><th>first layer</th><th>best</th><th>in layer</th><th>95 % interval</th><th>last layer</th>"
+  std::string out = "<div class=\"wide\"><table><tr><th>curve</th><th>first layer</th><th>best</th><th>in layer</th><th>95\u00a0% interval</th><th>last layer</th>"
                     "<th>best AUC</th><th>jump point</th><th>converging point</th></tr>";
   for (const ReportCurve* curve : group) {
     const auto points = layers(*curve);
@@ -137,7 +140,7 @@ std::string layer_table(const ReportCurve& curve, const std::string& name, bool 
   const ReportPoint* best = best_of(curve, &ReportPoint::accuracy);
   const bool shuffled = std::any_of(curve.points.begin(), curve.points.end(), [](const auto& p) { return !std::isnan(p.shuffled_accuracy); });
   const bool random = std::any_of(curve.points.begin(), curve.points.end(), [](const auto& p) { return !std::isnan(p.random_accuracy); });
-  std::string out = fmt::format("<details{}><summary>Every layer: {}</summary><div class=\"wide\"><table><tr><th>{}</th><th>accuracy</th><th>95 % interval</th>"
+  std::string out = fmt::format("<details{}><summary>Every layer: {}</summary><div class=\"wide\"><table><tr><th>{}</th><th>accuracy</th><th>95\u00a0% interval</th>"
                                 "<th>AUC</th><th>F1</th><th>F1 of label 0</th><th>log-loss</th><th>ECE</th>{}{}</tr>",
                                 open ? " open" : "", escape_html(name), curve.points.size() == 1 && curve.points[0].layer < 0 ? "site" : "layer",
                                 shuffled ? "<th>shuffled labels</th><th>selectivity</th>" : "", random ? "<th>random features</th>" : "");
@@ -166,6 +169,9 @@ std::string section(const std::vector<const ReportCurve*>& group) {
   std::string out = fmt::format("<section><h2>{}{}</h2>", escape_html(first.dataset), first.label.empty() || first.label == "label" ? "" : ": " + escape_html(first.label));
   out += fmt::format("<p class=\"soft\">{} rows to train, {} to test</p>", first.n_train, first.n_test);
   for (const ReportCurve* curve : group) out += fmt::format("<p>{}</p>", in_words(*curve, curve_name(*curve, group)));
+  if (std::any_of(group.begin(), group.end(), starts_below_chance))
+    out += "<p class=\"soft\">Below chance in the first layer is no error by itself: where statements come in pairs with opposite labels and the split parts the pairs, "
+           "a probe that only remembers the subject is wrong on purpose. A split by groups shows it.</p>";
   std::vector<const ReportCurve*> drawn;
   for (const ReportCurve* curve : group)
     if (layers(*curve).size() > 1) drawn.push_back(curve);
@@ -195,8 +201,8 @@ std::string render_html(const DepthReport& report) {
   for (const auto& [key, value] : report.facts) out += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", escape_html(key), escape_html(value));
   out += "</dl>";
   for (const auto& group : groups) out += section(group);
-  out += "<footer><p>Bands and intervals: 95 % of bootstrap draws of the test rows (the probe stays as trained). Jump point: the first layer whose accuracy is at least 1.1 times "
-         "that of the layer before. Converging point: the last layer whose accuracy differs from the one before by 3 % or more. Both are fragile: one test row can move them, so compare the curves first. "
+  out += "<footer><p>Bands and intervals: 95\u00a0% of bootstrap draws of the test rows (the probe stays as trained). Jump point: the first layer whose accuracy is at least 1.1 times "
+         "that of the layer before. Converging point: the last layer whose accuracy differs from the one before by 3\u00a0% or more. Both are fragile: one test row can move them, so compare the curves first. "
          "AUC: the probability that a positive row scores above a negative one; 0.5 is chance.</p></footer></main></body></html>\n";
   return out;
 }

@@ -88,8 +88,9 @@ std::string brief(std::string text) { return text.size() > 60 ? text.substr(0, 5
 
 }  // namespace
 
-ConfigReader::ConfigReader(const Json& object, std::string source, std::string prefix)
-    : json_(&object), source_(std::move(source)), prefix_(std::move(prefix)) {
+ConfigReader::ConfigReader(const Json& object, std::string source, const IgnoredKeys& ignored,
+                           std::string prefix)
+    : json_(&object), source_(std::move(source)), prefix_(std::move(prefix)), ignored_(&ignored) {
   if (!object.is_object())
     fail("{}: {}: found {}, expected an object", source_, prefix_.empty() ? "top level" : prefix_,
          object.type_name());
@@ -152,12 +153,12 @@ std::string ConfigReader::text(const std::string& key, const std::string& otherw
 ConfigReader ConfigReader::object(const std::string& key) {
   const Json* value = find(key);
   if (value == nullptr || !value->is_object()) wrong(key, "an object");
-  return ConfigReader(*value, source_, prefix_ + key + ".");
+  return ConfigReader(*value, source_, *ignored_, prefix_ + key + ".");
 }
 
-void ConfigReader::finish(const std::vector<std::string_view>& harmless, const IgnoredKeys& ignored) const {
+void ConfigReader::finish(const std::vector<std::string_view>& harmless) const {
   for (const auto& [key, value] : json_->items()) {
-    const bool known = claimed_.count(key) || ignored.allowed.count(prefix_ + key) ||
+    const bool known = claimed_.count(key) || ignored_->allowed.count(prefix_ + key) ||
                        (prefix_.empty() && std::ranges::find(kHarmless, key) != std::end(kHarmless)) ||
                        std::ranges::find(harmless, key) != harmless.end();
     if (!known)
@@ -177,11 +178,11 @@ std::string GgufReader::text(const std::string& key, const std::string& otherwis
   return has(key) ? (claim(key), gguf_->text(arch_ + "." + key)) : otherwise;
 }
 
-void GgufReader::finish(const std::vector<std::string_view>& harmless, const IgnoredKeys& ignored) const {
+void GgufReader::finish(const std::vector<std::string_view>& harmless) const {
   for (const std::string& key : gguf_->keys()) {
     if (!key.starts_with(arch_ + ".")) continue;
     const std::string inner = key.substr(arch_.size() + 1);
-    if (claimed_.count(key) || ignored.allowed.count(key) ||
+    if (claimed_.count(key) || ignored_->allowed.count(key) ||
         std::ranges::find(harmless, inner) != harmless.end())
       continue;
     unclaimed(source(), key, "a value");

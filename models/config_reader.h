@@ -20,8 +20,8 @@ struct IgnoredKeys {
 // One level of a config: typed access that claims each key it is asked for.
 class ConfigReader {
  public:
-  // config.json of a Hugging Face folder.
-  ConfigReader(const Json& object, std::string source, std::string prefix = {});
+  // config.json of a Hugging Face folder. `ignored` must outlive the reader.
+  ConfigReader(const Json& object, std::string source, const IgnoredKeys& ignored, std::string prefix = {});
 
   bool has(const std::string& key) const;  // present and not null; claims nothing
   std::int64_t integer(const std::string& key);
@@ -35,7 +35,7 @@ class ConfigReader {
 
   void claim(const std::string& key) { claimed_.insert(key); }
   // Throws for the first key that is neither claimed, harmless nor allowed.
-  void finish(const std::vector<std::string_view>& harmless, const IgnoredKeys& ignored) const;
+  void finish(const std::vector<std::string_view>& harmless = {}) const;
   const std::string& source() const { return source_; }
 
  private:
@@ -44,6 +44,7 @@ class ConfigReader {
 
   const Json* json_;
   std::string source_, prefix_;
+  const IgnoredKeys* ignored_;
   std::set<std::string> claimed_;
 };
 
@@ -51,7 +52,8 @@ class ConfigReader {
 // maths.
 class GgufReader {
  public:
-  GgufReader(const Gguf& gguf, std::string arch) : gguf_(&gguf), arch_(std::move(arch)) {}
+  GgufReader(const Gguf& gguf, std::string arch, const IgnoredKeys& ignored)
+      : gguf_(&gguf), arch_(std::move(arch)), ignored_(&ignored) {}
 
   bool has(const std::string& key) const { return gguf_->has(arch_ + "." + key); }
   std::int64_t integer(const std::string& key);
@@ -60,12 +62,13 @@ class GgufReader {
   double real(const std::string& key, double otherwise);
   std::string text(const std::string& key, const std::string& otherwise);
   void claim(const std::string& key) { claimed_.insert(arch_ + "." + key); }
-  void finish(const std::vector<std::string_view>& harmless, const IgnoredKeys& ignored) const;
+  void finish(const std::vector<std::string_view>& harmless = {}) const;
   std::string source() const { return gguf_->path().string(); }
 
  private:
   const Gguf* gguf_;
   std::string arch_;
+  const IgnoredKeys* ignored_;
   std::set<std::string> claimed_;
 };
 

@@ -14,8 +14,8 @@ constexpr std::int64_t kInt4Group = 64;
 void round_group(float* w, std::int64_t n, float levels) {
   float largest = 0;
   for (std::int64_t i = 0; i < n; ++i) largest = std::max(largest, std::fabs(w[i]));
-  if (largest == 0) return;
   const float scale = largest / levels;
+  if (scale == 0) return;  // all zero, or too small to divide
   for (std::int64_t i = 0; i < n; ++i) w[i] = std::nearbyint(w[i] / scale) * scale;
 }
 

@@ -38,13 +38,14 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
   const Family& family = family_of(files);
   ModelSpec spec;
   if (files.format() == ModelFormat::gguf) {
-    GgufReader metadata(*files.gguf(), std::string(family.gguf));
+    GgufReader metadata(*files.gguf(), std::string(family.gguf), ignored);
     spec = family.spec_from_gguf(metadata, files);
-    metadata.finish({"vocab_size"}, ignored);
+    // tensor_data_layout: written by old converters, for the row order that llama_tensors undoes
+    metadata.finish({"vocab_size", "tensor_data_layout"});
   } else {
-    ConfigReader config(files.config(), (files.path() / "config.json").string());
+    ConfigReader config(files.config(), (files.path() / "config.json").string(), ignored);
     spec = family.spec_from_config(config, files);
-    config.finish({}, ignored);
+    config.finish();
   }
   spec.family = family.name;
   spec.check(files.path().string());

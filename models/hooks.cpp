@@ -43,6 +43,7 @@ Hooks::Hooks(Backend& backend, std::int64_t n_layers)
     : backend_(backend), n_layers_(n_layers), flags_(static_cast<std::size_t>(kHooks * n_layers), 0) {}
 
 void Hooks::capture(std::span<const Site> sites, CaptureSink& sink) {
+  sonde_check(sink_ == nullptr || sink_ == &sink, "one sink takes all captures");
   sink_ = &sink;
   for (Site site : sites) flags_[index(site)] |= kCaptured;
 }
@@ -57,7 +58,14 @@ void Hooks::edit(Edit edit, const HookSizes& sizes) {
   if (has_value && (edit.value.view.empty() || edit.value.view.rank != 2 || edit.value.view.width() != width))
     fail("edit at {}: found a value of {}, expected rows of {}", name(edit.site), edit.value.view.describe(),
          width);
-  if (edit.op == EditOp::project_out) edit.value = orthonormalise(edit.value.view);
+  const bool one_row = edit.op == EditOp::replace || edit.op == EditOp::add;
+  if (one_row && edit.value.view.rows() != 1)
+    fail("edit at {}: found a value of {}, expected one row", name(edit.site), edit.value.view.describe());
+  if (edit.op == EditOp::project_out) {
+    edit.value = orthonormalise(edit.value.view);
+    if (edit.value.view.rows() == 0)
+      fail("edit at {}: the rows to project out are all zero, expected a direction", name(edit.site));
+  }
   if (edit.op == EditOp::zero) {
     edit.value = make_tensor(DType::f32, {1, width});
     std::fill_n(edit.value.view.f32(), width, 0.0f);

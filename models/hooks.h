@@ -8,6 +8,7 @@
 #include "kernels/backend.h"
 #include "models/token_selector.h"
 #include "runtime/capture_sink.h"
+#include "runtime/error.h"
 #include "runtime/hook.h"
 
 namespace sonde {
@@ -60,6 +61,7 @@ class Hooks {
   static constexpr std::uint8_t kCaptured = 1, kEdited = 2;
 
   std::size_t index(Site site) const {
+    sonde_check(site.layer >= 0 && site.layer < n_layers_, "layer {} of {}", site.layer, n_layers_);
     return static_cast<std::size_t>(site.hook) * static_cast<std::size_t>(n_layers_) +
            static_cast<std::size_t>(site.layer);
   }

@@ -1,5 +1,6 @@
 #include "models/model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
@@ -31,7 +32,7 @@ void restore_row_order(Tensor w, std::int64_t heads) {
   }
 }
 
-void refuse_nonfinite(const FileTensor& tensor, Tensor values) {
+void refuse_nonfinite(const FileTensor& tensor, Tensor values, std::int64_t first_element = 0) {
   const float* x = values.f32();
   const std::int64_t n = values.count();
   float sum = 0;  // NaN or infinity times zero is NaN and stays
@@ -42,7 +43,20 @@ void refuse_nonfinite(const FileTensor& tensor, Tensor values) {
   while (std::isfinite(x[bad])) ++bad;
   fail_hint("the weights are damaged; fetch the file again",
             "{}: tensor {}: element {} is {}, expected a finite number", tensor.file.string(), tensor.name,
-            bad, x[bad]);
+            first_element + bad, x[bad]);
+}
+
+// The embedding table stays in the file, read row by row: its values are looked at once, some rows at a time.
+void check_embedding(const FileTensor& tensor, Backend& backend) {
+  const std::int64_t width = tensor.view.width();
+  const std::int64_t at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / width);
+  const OwnedTensor values = make_tensor(DType::f32, {at_once * width});
+  for (std::int64_t first = 0; first < tensor.view.rows(); first += at_once) {
+    const std::int64_t n = std::min(at_once, tensor.view.rows() - first);
+    const Tensor some = values.view.slice_rows(0, n * width);
+    backend.dequantise(some, tensor.view.slice_rows(first, n));
+    refuse_nonfinite(tensor, some, first * width);
+  }
 }
 
 class FileWeights : public WeightSource {
@@ -195,7 +209,9 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
               .ln_final = {},
               .head = {}};
   model.fingerprint = fingerprint_of(model.spec, model.files, table);
-  model.embed = find_tensor(model.files, table.front()).view;
+  const FileTensor& embed = find_tensor(model.files, table.front());
+  check_embedding(embed, backend);
+  model.embed = embed.view;
   FileWeights source(model.files, backend);
   build(model, std::move(table), source, options, backend);
   return model;

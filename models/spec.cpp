@@ -29,16 +29,18 @@ std::vector<Hook> ModelSpec::hooks() const {
 std::vector<Site> ModelSpec::sites() const { return sites_of(hooks(), static_cast<int>(n_layers)); }
 
 void ModelSpec::check(const std::string& source) const {
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;
+  // Far above any decoder, and small enough that no product or sum of sizes overflows 63 bits.
+  constexpr std::int64_t kWidest = std::int64_t{1} << 22, kMost = (std::int64_t{1} << 31) - 1;
   const auto positive = [&](const char* field, std::int64_t value, std::int64_t most) {
     if (value < 1 || value > most) fail("{}: {}: found {}, expected 1 to {}", source, field, value, most);
   };
-  positive("n_layers", n_layers, 100000);
-  positive("d_model", d_model, kMost);
-  positive("n_heads", n_heads, kMost);
-  positive("n_kv_heads", n_kv_heads, kMost);
-  positive("d_head", d_head, kMost);
-  positive("d_mlp", d_mlp, kMost);
+  positive("n_layers", n_layers, 10000);
+  positive("d_model", d_model, kWidest);
+  positive("n_heads", n_heads, kWidest);
+  positive("n_kv_heads", n_kv_heads, kWidest);
+  positive("d_head", d_head, kWidest);
+  positive("n_heads * d_head", n_heads * d_head, kWidest);
+  positive("d_mlp", d_mlp, kWidest);
   positive("vocab", vocab, kMost);
   positive("context", context, kMost);
   if (n_heads % n_kv_heads != 0)
@@ -51,6 +53,13 @@ void ModelSpec::check(const std::string& source) const {
   const bool needs_original = rope.scaling == RopeScaling::llama3 || rope.scaling == RopeScaling::yarn;
   if (needs_original && !(rope.original_context > 0))
     fail("{}: original_max_position_embeddings: found {}, expected above 0", source, rope.original_context);
+  if (rope.scaling == RopeScaling::yarn &&
+      !(rope.theta > 1 && rope.beta_fast > 0 && rope.beta_slow > 0 && rope.attention_factor > 0))
+    fail(
+        "{}: yarn: found rope_theta {}, beta_fast {}, beta_slow {}, attention_factor {}, expected all above "
+        "0 "
+        "and rope_theta above 1",
+        source, rope.theta, rope.beta_fast, rope.beta_slow, rope.attention_factor);
   if (!rope.divisors.empty() && static_cast<std::int64_t>(rope.divisors.size()) != d_head / 2)
     fail("{}: rope_freqs.weight: found {} values, expected {} (d_head / 2)", source, rope.divisors.size(),
          d_head / 2);
@@ -84,6 +93,7 @@ Json ModelSpec::to_json() const {
   if (rope.scaling == RopeScaling::yarn) {
     json["rope_beta_fast"] = rope.beta_fast;
     json["rope_beta_slow"] = rope.beta_slow;
+    json["rope_truncate"] = rope.truncate;
     json["rope_attention_factor"] = rope.attention_factor;
   }
   if (!rope.divisors.empty()) json["rope_divisors"] = rope.divisors;

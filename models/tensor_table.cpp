@@ -112,9 +112,9 @@ std::string shape_text(const Tensor& t) {
 }
 
 // Buffers that old files carry and nothing reads, and a tied head that repeats the embedding.
-bool is_leftover(const std::string& name) {
-  return name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight" || name == "output.weight" ||
-         name == "rope_freqs.weight";
+bool is_leftover(const std::string& name, ModelFormat format) {
+  if (format == ModelFormat::gguf) return name == "rope_freqs.weight";  // read with the config
+  return name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight";
 }
 
 }  // namespace
@@ -168,7 +168,7 @@ void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table)
     known.insert(row.name);
   }
   for (const FileTensor& tensor : files.tensors())
-    if (!known.count(tensor.name) && !is_leftover(tensor.name))
+    if (!known.count(tensor.name) && !is_leftover(tensor.name, files.format()))
       fail_hint("a weight that is not used would change the model's maths",
                 "{}: tensor {} {} is not part of this model", tensor.file.string(), tensor.name,
                 shape_text(tensor.view));

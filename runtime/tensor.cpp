@@ -77,7 +77,9 @@ Buffer::~Buffer() { std::free(data_); }
 
 OwnedTensor make_tensor(DType dtype, std::initializer_list<std::int64_t> shape) {
   std::int64_t count = 1;
-  for (std::int64_t n : shape) count *= n;
+  for (std::int64_t n : shape)
+    if (n < 0 || __builtin_mul_overflow(count, n, &count))
+      fail("a tensor of {} x {} values overflows", count, n);
   OwnedTensor t{Buffer(bytes_of(dtype, count)), {}};
   t.view = Tensor(t.buffer.data(), dtype, shape);
   return t;

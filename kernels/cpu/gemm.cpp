@@ -20,6 +20,10 @@ struct Task {
   std::int64_t first, rows, p0, p1;
 };
 
+void prefetch(const std::byte* from, const std::byte* to) {
+  for (; from < to; from += 64) __builtin_prefetch(from, 0, 2);
+}
+
 void run(const Task& task, Tensor y, Tensor x, const PackedWeight& w, const float* bias) {
   const GemmKernel& g = w.kernel();
   const std::int64_t words = ceil_div(w.k(), g.k_step);
@@ -42,10 +46,16 @@ void run(const Task& task, Tensor y, Tensor x, const PackedWeight& w, const floa
       const std::byte* panel = w.panel(p) + word * g.nr * g.w_bytes;
       const std::int64_t column = p * g.nr;
       const int columns = static_cast<int>(std::min<std::int64_t>(g.nr, w.n() - column));
-      for (std::int64_t i = 0; i < tiles; ++i)
+      // The next panel comes to L2 while this one is worked on, a share of it before each tile.
+      const std::byte* next = p + 1 < task.p1 ? w.panel(p + 1) + word * g.nr * g.w_bytes : nullptr;
+      const std::int64_t next_bytes = these_words * g.nr * g.w_bytes;
+      for (std::int64_t i = 0; i < tiles; ++i) {
+        if (next != nullptr && tiles > 1)
+          prefetch(next + next_bytes * i / tiles, next + next_bytes * (i + 1) / tiles);
         g.tile(y.row(task.first + tile_row(i)) + column, y.row_stride, packed + tile_row(i) * these_words * 4,
                panel, k, static_cast<int>(tile_row(i + 1) - tile_row(i)), columns, word > 0,
                last && bias != nullptr ? bias + column : nullptr);
+      }
     }
   }
 }

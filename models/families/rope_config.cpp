@@ -70,6 +70,7 @@ RopeSpec rope_from_config(ConfigReader& config, std::int64_t context) {
   rope.theta = config.real("rope_theta", 10000);
   refuse_partial(config);
   std::optional<double> outer_original;
+  config.claim("original_max_position_embeddings");
   if (config.has("original_max_position_embeddings"))
     outer_original = config.real("original_max_position_embeddings");
   config.claim("rope_scaling");
@@ -80,7 +81,8 @@ RopeSpec rope_from_config(ConfigReader& config, std::int64_t context) {
     rope.theta = inner.real("rope_theta", rope.theta);
     refuse_partial(inner);
     read_scaling(inner, rope, context, outer_original);
-    inner.finish({}, {});
+    inner.claim("finetuned");  // how the stretched weights came to be
+    inner.finish();
     break;  // as transformers does: rope_scaling wins where a config has both
   }
   return rope;

@@ -179,9 +179,12 @@ DepthReport probe_report(std::span<const ProbeRun> runs) {
   std::string models;
   for (const ProbeRun& run : runs)
     if (models.find(run.model) == std::string::npos) models += (models.empty() ? "" : ", ") + run.model;
+  bool raw = false, standardised = false;
+  for (const ProbeRun& run : runs) (run.options.standardise ? standardised : raw) = true;
+  const char* features = raw && standardised ? "standardised, and as they are" : raw ? "as they are" : "standardised on the train rows";
   report.facts = {{"model", models},
                   {"probe", std::string(name(o.kind)) + strength},
-                  {"features", o.standardise ? "standardised on the train rows" : "as they are"},
+                  {"features", features},
                   {"split", runs[0].task.split.how}};
   return report;
 }

@@ -131,6 +131,38 @@ def test_many_parts(b):
     assert "identical" in run("store", "diff", b.tmp + "/thin", b.tmp + "/all").stdout
 
 
+def test_edits(b):
+    def edited(name, edits, sites="blocks.*.hook_resid_post"):
+        path = os.path.join(b.tmp, name + ".json")
+        with open(path, "w") as f:
+            json.dump(edits, f)
+        return b.extract(name, "--edits", path, sites=sites)
+
+    plain = Store(os.path.join(b.tmp, "all"))
+    rows = plain.rows()
+    last = rows["position"] == np.array(LENGTHS)[rows["document"]] - 1
+    direction = np.random.default_rng(5).standard_normal((1, tiny_model.CONFIG["hidden_size"])).astype(np.float32)
+    tiny_model.write_safetensors(os.path.join(b.tmp, "direction.safetensors"), {"d": direction})
+    value = {"file": "direction.safetensors", "tensor": "d"}
+    site = "blocks.1.hook_resid_post"
+    added = edited("add", [{"site": site, "op": "add", "tokens": "last", "coefficient": 4, "value": value}])
+    want = plain.read(site)
+    want[last] += 4 * direction[0]
+    assert np.allclose(added.read(site), want, rtol=0, atol=1e-5)
+    assert np.array_equal(added.read(site)[~last], plain.read(site)[~last])
+    assert np.array_equal(added.read("blocks.0.hook_resid_post"), plain.read("blocks.0.hook_resid_post"))
+    assert not np.array_equal(added.read("blocks.2.hook_resid_post")[last], plain.read("blocks.2.hook_resid_post")[last])
+    assert (edited("zero", [{"site": site, "op": "zero"}]).read(site) == 0).all()
+    assert np.array_equal(edited("scale", [{"site": site, "op": "scale", "value": -2}]).read(site), -2 * plain.read(site))
+    assert (edited("replace", [{"site": site, "op": "replace", "tokens": "first", "value": 1.5}]).read(site)[rows["position"] == 0] == 1.5).all()
+    projected = edited("project", [{"site": site, "op": "project_out", "value": value}]).read(site)
+    unit = direction[0] / np.linalg.norm(direction)
+    assert np.abs(projected @ unit).max() < 1e-5 * np.abs(plain.read(site) @ unit).max()
+    with open(b.tmp + "/bad.json", "w") as f:
+        json.dump([{"site": site, "op": "multiply"}], f)
+    assert "'multiply'" in b.extract("bad_edit", "--edits", b.tmp + "/bad.json", code=1).stderr
+
+
 def test_dry_run(b):
     result = run("extract", b.model, "--ids", b.file, "--sites", "logits", "--out", b.tmp + "/dry", "--dry-run")
     assert f"rows           {sum(LENGTHS)}" in result.stdout and not os.path.exists(b.tmp + "/dry")
