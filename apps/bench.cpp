@@ -20,8 +20,10 @@ namespace {
 
 const Help kHelp = {
     "bench (MODEL | --like llama-8b|llama-70b [--layers N]) [options]",
-    "Runs documents of random tokens through the model and captures the chosen sites into memory. Speed is printed\n"
-    "beside the GEMM peak (a register-only loop of the same path and threads) and the read bandwidth, both measured\n"
+    "Runs documents of random tokens through the model and captures the chosen sites into memory. Speed is "
+    "printed\n"
+    "beside the GEMM peak (a register-only loop of the same path and threads) and the read bandwidth, both "
+    "measured\n"
     "in turn with the runs; medians of --repeats.",
     "  sonde bench model.gguf --tokens 512 --documents 16 --sites 'blocks.*.hook_resid_post' --json\n"
     "  sonde bench --like llama-70b --layers 1 --documents 4\n"};
@@ -51,9 +53,12 @@ ModelSpec spec_like(const std::string& name) {
   spec.context = 8192;
   spec.norm_eps = 1e-5;
   spec.rope.theta = 500000;
-  if (name == "llama-8b") spec.n_layers = 32, spec.d_model = 4096, spec.n_heads = 32, spec.d_mlp = 14336;
-  else if (name == "llama-70b") spec.n_layers = 80, spec.d_model = 8192, spec.n_heads = 64, spec.d_mlp = 28672;
-  else throw UsageError(fmt::format("--like: found '{}', expected llama-8b or llama-70b", name));
+  if (name == "llama-8b")
+    spec.n_layers = 32, spec.d_model = 4096, spec.n_heads = 32, spec.d_mlp = 14336;
+  else if (name == "llama-70b")
+    spec.n_layers = 80, spec.d_model = 8192, spec.n_heads = 64, spec.d_mlp = 28672;
+  else
+    throw UsageError(fmt::format("--like: found '{}', expected llama-8b or llama-70b", name));
   return spec;
 }
 
@@ -68,7 +73,8 @@ struct BenchBatches {
   std::vector<std::vector<std::int32_t>> starts;  // per batch, from 0
   std::int64_t tokens;                            // per document
 
-  BenchBatches(std::int64_t tokens_per_document, std::int64_t documents, std::int64_t budget, std::int64_t vocab)
+  BenchBatches(std::int64_t tokens_per_document, std::int64_t documents, std::int64_t budget,
+               std::int64_t vocab)
       : tokens(tokens_per_document) {
     std::mt19937 generator(1);
     for (std::int64_t i = 0; i < documents * tokens; ++i) {
@@ -79,7 +85,8 @@ struct BenchBatches {
     const std::int64_t per_batch = std::max<std::int64_t>(1, budget / tokens);
     for (std::int64_t d = 0; d < documents; d += per_batch) {
       std::vector<std::int32_t> s;
-      for (std::int64_t i = 0; i <= std::min(per_batch, documents - d); ++i) s.push_back(static_cast<std::int32_t>(i * tokens));
+      for (std::int64_t i = 0; i <= std::min(per_batch, documents - d); ++i)
+        s.push_back(static_cast<std::int32_t>(i * tokens));
       starts.push_back(std::move(s));
     }
   }
@@ -101,27 +108,29 @@ struct BenchBatches {
 
 int run_bench(const Arguments& arguments) {
   po::options_description options("Options");
-  options.add_options()
-      ("tokens", po::value<std::int64_t>()->default_value(512), "tokens per document")
-      ("documents", po::value<std::int64_t>()->default_value(16), "documents")
-      ("sites,site", po::value<std::string>()->default_value("blocks.*.hook_resid_post"), "points to capture; 'none' for none")
-      ("batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")
-      ("repeats", po::value<int>()->default_value(5), "runs; medians are printed")
-      ("like", po::value<std::string>(), "random weights of a named shape: llama-8b | llama-70b")
-      ("layers", po::value<std::int64_t>(), "with --like: so many layers")
-      ("json", "print the JSON alone");
+  options.add_options()("tokens", po::value<std::int64_t>()->default_value(512), "tokens per document")(
+      "documents", po::value<std::int64_t>()->default_value(16), "documents")(
+      "sites,site", po::value<std::string>()->default_value("blocks.*.hook_resid_post"),
+      "points to capture; 'none' for none")("batch-tokens", po::value<std::int64_t>()->default_value(2048),
+                                            "token budget of a batch")(
+      "repeats", po::value<int>()->default_value(5), "runs; medians are printed")(
+      "like", po::value<std::string>(), "random weights of a named shape: llama-8b | llama-70b")(
+      "layers", po::value<std::int64_t>(), "with --like: so many layers")("json", "print the JSON alone");
   add_model_options(options);
   po::variables_map values;
   if (!parse_options(arguments, kHelp, options, {"MODEL"}, values, true)) return 0;
   const bool like = values.count("like") > 0;
-  if (like == (values.count("MODEL") > 0) || (!like && values["MODEL"].as<std::vector<std::string>>().size() != 1))
+  if (like == (values.count("MODEL") > 0) ||
+      (!like && values["MODEL"].as<std::vector<std::string>>().size() != 1))
     throw UsageError("expected one MODEL or --like", "usage: sonde " + kHelp.usage);
   for (const char* option : {"tokens", "documents", "batch-tokens"})
-    if (values[option].as<std::int64_t>() < 1) throw UsageError(fmt::format("--{}: expected at least 1", option));
+    if (values[option].as<std::int64_t>() < 1)
+      throw UsageError(fmt::format("--{}: expected at least 1", option));
   const int repeats = values["repeats"].as<int>();
   if (repeats < 1) throw UsageError("--repeats: expected at least 1");
 
-  const ModelOptions model_options = read_model_options(values, like ? "" : values["MODEL"].as<std::vector<std::string>>()[0]);
+  const ModelOptions model_options =
+      read_model_options(values, like ? "" : values["MODEL"].as<std::vector<std::string>>()[0]);
   read_weight_formats(values, true);
   const auto backend = make_backend(values);
   ModelSpec shape;
@@ -137,8 +146,11 @@ int run_bench(const Arguments& arguments) {
   Hooks hooks(*backend, model.spec.n_layers);
   const std::string patterns = values["sites"].as<std::string>();
   std::vector<Site> sites;
-  if (patterns != "none") sites = match_sites(patterns, model.spec.sites(), static_cast<int>(model.spec.n_layers));
-  else sites = {{Hook::resid_post, static_cast<int>(model.spec.n_layers) - 1}};  // something must be wanted for anything to run
+  if (patterns != "none")
+    sites = match_sites(patterns, model.spec.sites(), static_cast<int>(model.spec.n_layers));
+  else
+    sites = {{Hook::resid_post,
+              static_cast<int>(model.spec.n_layers) - 1}};  // something must be wanted for anything to run
   hooks.capture(sites, sink);
 
   const BenchBatches batches(values["tokens"].as<std::int64_t>(), values["documents"].as<std::int64_t>(),
@@ -165,14 +177,16 @@ int run_bench(const Arguments& arguments) {
   json["gemm_fraction"] = rate * flops_per_token / (peak * 1e9);
   json["read_bandwidth_gbs"] = bandwidth;
   // Traffic that cannot be avoided: the weights once a batch.
-  json["weight_read_fraction"] = rate / static_cast<double>(batches.largest()) * static_cast<double>(model.weight_bytes()) / (bandwidth * 1e9);
+  json["weight_read_fraction"] = rate / static_cast<double>(batches.largest()) *
+                                 static_cast<double>(model.weight_bytes()) / (bandwidth * 1e9);
   json["dtype"] = model_options.dtype;
   json["path"] = backend->path(model_options.precision);
   json["threads"] = threads;
   json["tokens"] = values["tokens"].as<std::int64_t>();
   json["documents"] = values["documents"].as<std::int64_t>();
   json["sites"] = sites.size();
-  json["captured_bytes_per_token"] = static_cast<double>(sink.bytes()) / static_cast<double>(batches.ids.size()) / (repeats + 1);
+  json["captured_bytes_per_token"] =
+      static_cast<double>(sink.bytes()) / static_cast<double>(batches.ids.size()) / (repeats + 1);
   if (values.count("json")) {
     fmt::print("{}\n", json.dump(2));
     return 0;
@@ -180,8 +194,11 @@ int run_bench(const Arguments& arguments) {
   fmt::print("{} on {}\n", model.name, backend->describe());
   fmt::print("{:.0f} tokens/s: {:.1f} % of the GEMM peak of {:.0f} GFLOP/s ({}, {} threads)\n", rate,
              100 * json["gemm_fraction"].get<double>(), peak, json["path"].get<std::string>(), threads);
-  fmt::print("weights read once a batch: {:.1f} % of the {:.1f} GB/s read bandwidth; {:.0f} bytes captured a token\n",
-             100 * json["weight_read_fraction"].get<double>(), bandwidth, json["captured_bytes_per_token"].get<double>());
+  fmt::print(
+      "weights read once a batch: {:.1f} % of the {:.1f} GB/s read bandwidth; {:.0f} bytes captured a "
+      "token\n",
+      100 * json["weight_read_fraction"].get<double>(), bandwidth,
+      json["captured_bytes_per_token"].get<double>());
   return 0;
 }
 

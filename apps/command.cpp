@@ -37,12 +37,9 @@ bool parse_options(const Arguments& arguments, const Help& help, const po::optio
     // Long options only, never abbreviated, so that `--tokens -1` is a value.
     constexpr int style = po::command_line_style::allow_long | po::command_line_style::long_allow_adjacent |
                           po::command_line_style::long_allow_next;
-    po::store(po::command_line_parser(arguments)
-                  .options(with_positional)
-                  .positional(places)
-                  .style(style)
-                  .run(),
-              values);
+    po::store(
+        po::command_line_parser(arguments).options(with_positional).positional(places).style(style).run(),
+        values);
     po::notify(values);
   } catch (const po::error& error) {
     throw UsageError(error.what(), fmt::format("usage: sonde {}; --help shows examples", help.usage));

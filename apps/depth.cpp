@@ -1,4 +1,5 @@
-// sonde depth: at which layer can a probe read a concept? extract and probe in one, for datasets, models and ablations.
+// sonde depth: at which layer can a probe read a concept? extract and probe in one, for datasets, models and
+// ablations.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -25,32 +26,40 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Help kHelp = {
-    "depth MODEL... --data FILE [--data FILE...] --site PATTERNS --out DIR [options]",
-    "Runs the texts of every dataset through every MODEL, trains a probe per layer on the last token's vector, and\n"
-    "shows at which depth the label becomes readable. DIR gets depth.csv, depth.json, depth.safetensors (the probes),\n"
-    "report.html and the stores, so that running again only probes again.",
-    "  sonde depth model.gguf --data cities.csv --site 'blocks.*.ln2.hook_out' --split-column split --out depth/\n"
-    "  # two datasets, two models, the residual stream as it is\n"
-    "  sonde depth small/ large/ --data cities.csv --data coin_flip.csv --site 'blocks.*.hook_resid_post' \\\n"
-    "      --standardise no --out depth/\n"
-    "  # ablations, compared in one report\n"
-    "  sonde depth model/ --data cities.csv --template 'True or False? {statement}' --noise none --noise prefix \\\n"
-    "      --weights f32,int8,int4 --site 'blocks.*.ln2.hook_out' --out ablations/\n"};
+const Help kHelp = {"depth MODEL... --data FILE [--data FILE...] --site PATTERNS --out DIR [options]",
+                    "Runs the texts of every dataset through every MODEL, trains a probe per layer on the "
+                    "last token's vector, and\n"
+                    "shows at which depth the label becomes readable. DIR gets depth.csv, depth.json, "
+                    "depth.safetensors (the probes),\n"
+                    "report.html and the stores, so that running again only probes again.",
+                    "  sonde depth model.gguf --data cities.csv --site 'blocks.*.ln2.hook_out' "
+                    "--split-column split --out depth/\n"
+                    "  # two datasets, two models, the residual stream as it is\n"
+                    "  sonde depth small/ large/ --data cities.csv --data coin_flip.csv --site "
+                    "'blocks.*.hook_resid_post' \\\n"
+                    "      --standardise no --out depth/\n"
+                    "  # ablations, compared in one report\n"
+                    "  sonde depth model/ --data cities.csv --template 'True or False? {statement}' --noise "
+                    "none --noise prefix \\\n"
+                    "      --weights f32,int8,int4 --site 'blocks.*.ln2.hook_out' --out ablations/\n"};
 
 po::options_description depth_options() {
   po::options_description o("Options");
-  o.add_options()
-      ("data", po::value<std::vector<std::string>>()->composing(), "table of texts and labels (CSV, TSV, JSONL, .gz, .zst); repeatable")
-      ("column", po::value<std::string>()->default_value("text"), "column that holds the text")
-      ("template", po::value<std::string>()->default_value(""), "text made of columns: 'True or False? {statement}'")
-      ("label-column", po::value<std::vector<std::string>>()->composing(), "column that holds the label (default: label); repeatable")
-      ("sites,site", po::value<std::string>(), "points to probe: names or patterns, commas unite")
-      ("tokens", po::value<std::string>()->default_value("last"), "which token's vector: last | first | -2 | ...")
-      ("bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front")
-      ("noise", po::value<std::vector<std::string>>()->composing(), "none (default) | prefix | charswap:P on the text, or on the columns of the template; repeatable")
-      ("batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")
-      ("out", po::value<std::string>(), "folder for results and stores");
+  o.add_options()("data", po::value<std::vector<std::string>>()->composing(),
+                  "table of texts and labels (CSV, TSV, JSONL, .gz, .zst); repeatable")(
+      "column", po::value<std::string>()->default_value("text"), "column that holds the text")(
+      "template", po::value<std::string>()->default_value(""),
+      "text made of columns: 'True or False? {statement}'")(
+      "label-column", po::value<std::vector<std::string>>()->composing(),
+      "column that holds the label (default: label); repeatable")(
+      "sites,site", po::value<std::string>(), "points to probe: names or patterns, commas unite")(
+      "tokens", po::value<std::string>()->default_value("last"),
+      "which token's vector: last | first | -2 | ...")(
+      "bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front")(
+      "noise", po::value<std::vector<std::string>>()->composing(),
+      "none (default) | prefix | charswap:P on the text, or on the columns of the template; repeatable")(
+      "batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")(
+      "out", po::value<std::string>(), "folder for results and stores");
   add_model_options(o);
   add_probe_options(o);
   return o;
@@ -65,19 +74,23 @@ struct Dataset {
 
 std::vector<Dataset> read_datasets(const po::variables_map& values) {
   std::vector<Dataset> datasets;
-  const auto labels = values.count("label-column") ? values["label-column"].as<std::vector<std::string>>() : std::vector<std::string>{"label"};
+  const auto labels = values.count("label-column") ? values["label-column"].as<std::vector<std::string>>()
+                                                   : std::vector<std::string>{"label"};
   for (const std::string& file : values["data"].as<std::vector<std::string>>()) {
     Dataset dataset{fs::path(file).stem().string(), read_table(std::span(&file, 1)), {}};
     const Split split = read_split(values, dataset.table);
-    for (const std::string& column : labels) dataset.tasks.push_back({encode_labels(dataset.table.column(column), column), split});
+    for (const std::string& column : labels)
+      dataset.tasks.push_back({encode_labels(dataset.table.column(column), column), split});
     datasets.push_back(std::move(dataset));
   }
   return datasets;
 }
 
 // The texts of a dataset with noise on the text column, or on every column that the template names.
-std::vector<std::string> noisy_texts(const Dataset& dataset, const po::variables_map& values, const TextNoise& noise, std::uint32_t seed) {
-  const std::string pattern = values["template"].as<std::string>(), column = values["column"].as<std::string>();
+std::vector<std::string> noisy_texts(const Dataset& dataset, const po::variables_map& values,
+                                     const TextNoise& noise, std::uint32_t seed) {
+  const std::string pattern = values["template"].as<std::string>(),
+                    column = values["column"].as<std::string>();
   if (pattern.empty()) {
     std::vector<std::string> texts = dataset.table.column(column);
     noise.apply(texts, seed);
@@ -141,8 +154,9 @@ class Recorder {
 
     std::string sites;
     for (const StoreSite& site : schema.sites) sites += site.name + "\n";
-    const fs::path dir = fs::path(values_["out"].as<std::string>()) / "stores" /
-                         fmt::format("{}-{}", dataset.name, sha256_hex(schema.identity.dump() + sites).substr(0, 12));
+    const fs::path dir =
+        fs::path(values_["out"].as<std::string>()) / "stores" /
+        fmt::format("{}-{}", dataset.name, sha256_hex(schema.identity.dump() + sites).substr(0, 12));
     {
       const auto writer = StoreWriter::open(dir, schema, store_documents(inputs));
       ProgressLine progress;
@@ -180,13 +194,16 @@ int run_depth(const Arguments& arguments) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, depth_options(), {"MODEL"}, values, true)) return 0;
   for (const char* needed : {"MODEL", "data", "sites", "out"})
-    if (!values.count(needed)) throw UsageError(fmt::format("{}{} is missing", std::string(needed) == "MODEL" ? "" : "--", needed), "--help shows examples");
+    if (!values.count(needed))
+      throw UsageError(fmt::format("{}{} is missing", std::string(needed) == "MODEL" ? "" : "--", needed),
+                       "--help shows examples");
 
   const ProbeOptions probe_options = read_probe_options(values);
   const fs::path out = values["out"].as<std::string>();
   const std::vector<Dataset> datasets = read_datasets(values);
   std::vector<TextNoise> noises;
-  for (const std::string& text : values.count("noise") ? values["noise"].as<std::vector<std::string>>() : std::vector<std::string>{"none"})
+  for (const std::string& text : values.count("noise") ? values["noise"].as<std::vector<std::string>>()
+                                                       : std::vector<std::string>{"none"})
     noises.push_back(TextNoise::parse(text));
 
   std::vector<ProbeRun> runs;
@@ -195,15 +212,20 @@ int run_depth(const Arguments& arguments) {
       Recorder recorder(values, read_model_options(values, path), weights);
       for (const Dataset& dataset : datasets)
         for (const TextNoise& noise : noises) {
-          fmt::print(stderr, "{}{}: {} texts\n", dataset.name, noise.none() ? "" : ", noise " + noise.name(), dataset.table.rows());
-          const auto reader = recorder.record(dataset, noisy_texts(dataset, values, noise, probe_options.seed));
-          auto results = run_probes(store_features(*reader, all_sites(*reader)), dataset.tasks, probe_options, probe_memory(values));
+          fmt::print(stderr, "{}{}: {} texts\n", dataset.name, noise.none() ? "" : ", noise " + noise.name(),
+                     dataset.table.rows());
+          const auto reader =
+              recorder.record(dataset, noisy_texts(dataset, values, noise, probe_options.seed));
+          auto results = run_probes(store_features(*reader, all_sites(*reader)), dataset.tasks, probe_options,
+                                    probe_memory(values));
           for (std::size_t t = 0; t < dataset.tasks.size(); ++t)
-            runs.push_back({recorder.model_name(), dataset.name, variant_name(probe_options.standardise, noise, weights), dataset.tasks[t],
+            runs.push_back({recorder.model_name(), dataset.name,
+                            variant_name(probe_options.standardise, noise, weights), dataset.tasks[t],
                             probe_options, std::move(results[t])});
         }
       if (recorder.tokens() > 0)
-        fmt::print(stderr, "{} tokens in {}: {:.0f} tok/s\n", recorder.tokens(), human_seconds(recorder.seconds()),
+        fmt::print(stderr, "{} tokens in {}: {:.0f} tok/s\n", recorder.tokens(),
+                   human_seconds(recorder.seconds()),
                    static_cast<double>(recorder.tokens()) / recorder.seconds());
     }
 

@@ -20,51 +20,67 @@ namespace {
 
 const Help kHelp = {
     "extract MODEL (--texts FILE... | --ids FILE...) --sites PATTERNS --out DIR [options]",
-    "Runs documents through MODEL and records activations at the chosen points. Running the same command again\n"
+    "Runs documents through MODEL and records activations at the chosen points. Running the same command "
+    "again\n"
     "resumes where a killed run stopped and ends with the same bytes.",
     "  # the residual stream of every layer at the last token of each text\n"
-    "  sonde extract model/ --texts cities.csv --column text --sites 'blocks.*.hook_resid_post' --tokens last --out run/\n"
+    "  sonde extract model/ --texts cities.csv --column text --sites 'blocks.*.hook_resid_post' --tokens "
+    "last --out run/\n"
     "  # every token of a corpus, one layer, two bytes a value\n"
-    "  sonde extract model.gguf --texts 'corpus/*.jsonl.zst' --sites blocks.14.hook_resid_post --context 256 \\\n"
+    "  sonde extract model.gguf --texts 'corpus/*.jsonl.zst' --sites blocks.14.hook_resid_post --context 256 "
+    "\\\n"
     "      --overflow split --store bf16 --out run/\n"
     "  # a template over columns, and the tokens of one of them\n"
-    "  sonde extract model/ --texts facts.tsv --template '{statement} True or false?' --tokens span:statement:last \\\n"
+    "  sonde extract model/ --texts facts.tsv --template '{statement} True or false?' --tokens "
+    "span:statement:last \\\n"
     "      --sites 'blocks.*.ln2.hook_out' --out run/\n"
     "  # token ids instead of text: {\"ids\": [..]} a line\n"
     "  sonde extract model/ --ids ids.jsonl --sites logits --out run/\n"
     "  # steer: add 4 x a direction after block 10 at the last token\n"
-    "  echo '[{\"site\": \"blocks.10.hook_resid_post\", \"op\": \"add\", \"tokens\": \"last\", \"coefficient\": 4,\n"
+    "  echo '[{\"site\": \"blocks.10.hook_resid_post\", \"op\": \"add\", \"tokens\": \"last\", "
+    "\"coefficient\": 4,\n"
     "          \"value\": {\"file\": \"direction.safetensors\", \"tensor\": \"truth\"}}]' > edits.json\n"
-    "  sonde extract model/ --texts facts.csv --sites logits --tokens last --edits edits.json --out steered/\n"
+    "  sonde extract model/ --texts facts.csv --sites logits --tokens last --edits edits.json --out "
+    "steered/\n"
     "  # a Slurm array of eight tasks, then one store\n"
-    "  sonde extract model/ --texts big.jsonl --sites 'blocks.*.hook_resid_post' --part $SLURM_ARRAY_TASK_ID/8 --out part-$SLURM_ARRAY_TASK_ID\n"
+    "  sonde extract model/ --texts big.jsonl --sites 'blocks.*.hook_resid_post' --part "
+    "$SLURM_ARRAY_TASK_ID/8 --out part-$SLURM_ARRAY_TASK_ID\n"
     "  sonde store merge run/ part-*\n"
     "  # what would it cost?\n"
     "  sonde extract model/ --texts big.jsonl --sites 'blocks.*.hook_resid_post' --out run/ --dry-run\n"};
 
 po::options_description extract_options() {
   po::options_description o("Options");
-  o.add_options()
-      ("texts", po::value<std::vector<std::string>>()->multitoken(), "CSV, TSV, JSONL or plain lines, .gz and .zst; files or globs")
-      ("ids", po::value<std::vector<std::string>>()->multitoken(), "token ids: JSONL with {\"ids\": [..]} a line")
-      ("column", po::value<std::string>()->default_value("text"), "column that holds the text")
-      ("template", po::value<std::string>()->default_value(""), "text made of columns: '{statement} True or false?'")
-      ("id-column", po::value<std::string>()->default_value("id"), "column with the documents' ids; row numbers where there is none")
-      ("sites,site", po::value<std::string>(), "points to record: names or patterns, commas unite, * matches within one part")
-      ("tokens", po::value<std::string>()->default_value("all"), "all | last | first | 0,3,-1 | every:8 | mask:COLUMN | span:COLUMN[:last]")
-      ("bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front")
-      ("store", po::value<std::string>()->default_value("f32"), "f32 | bf16 | f16: values in the store")
-      ("shard-rows", po::value<std::int64_t>()->default_value(0), "rows per shard file (0: about 1 GiB a shard)")
-      ("context", po::value<std::int64_t>()->default_value(0), "most tokens of a sequence (0: the model's context)")
-      ("overflow", po::value<std::string>()->default_value("error"), "longer documents: error | truncate | split")
-      ("max-tokens", po::value<std::int64_t>()->default_value(0), "stop after so many tokens of the inputs (0: all)")
-      ("skip-first", po::value<std::int64_t>()->default_value(0), "first tokens of each document that are not recorded")
-      ("batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")
-      ("skip-empty", "leave documents without tokens out instead of stopping")
-      ("part", po::value<std::string>(), "I/N: do the I-th of N shares (I from 0 to N-1 or from 1 to N)")
-      ("edits", po::value<std::string>(), "JSON file of edits made during the run: [{\"site\": .., \"op\": \"add\", \"tokens\": \"last\", \"value\": ..}]")
-      ("dry-run", "print tokens, bytes, memory and expected time, and stop")
-      ("out", po::value<std::string>(), "folder of the store");
+  o.add_options()("texts", po::value<std::vector<std::string>>()->multitoken(),
+                  "CSV, TSV, JSONL or plain lines, .gz and .zst; files or globs")(
+      "ids", po::value<std::vector<std::string>>()->multitoken(),
+      "token ids: JSONL with {\"ids\": [..]} a line")(
+      "column", po::value<std::string>()->default_value("text"), "column that holds the text")(
+      "template", po::value<std::string>()->default_value(""),
+      "text made of columns: '{statement} True or false?'")(
+      "id-column", po::value<std::string>()->default_value("id"),
+      "column with the documents' ids; row numbers where there is none")(
+      "sites,site", po::value<std::string>(),
+      "points to record: names or patterns, commas unite, * matches within one part")(
+      "tokens", po::value<std::string>()->default_value("all"),
+      "all | last | first | 0,3,-1 | every:8 | mask:COLUMN | span:COLUMN[:last]")(
+      "bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front")(
+      "store", po::value<std::string>()->default_value("f32"), "f32 | bf16 | f16: values in the store")(
+      "shard-rows", po::value<std::int64_t>()->default_value(0),
+      "rows per shard file (0: about 1 GiB a shard)")("context", po::value<std::int64_t>()->default_value(0),
+                                                      "most tokens of a sequence (0: the model's context)")(
+      "overflow", po::value<std::string>()->default_value("error"),
+      "longer documents: error | truncate | split")("max-tokens", po::value<std::int64_t>()->default_value(0),
+                                                    "stop after so many tokens of the inputs (0: all)")(
+      "skip-first", po::value<std::int64_t>()->default_value(0),
+      "first tokens of each document that are not recorded")(
+      "batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")(
+      "skip-empty", "leave documents without tokens out instead of stopping")(
+      "part", po::value<std::string>(), "I/N: do the I-th of N shares (I from 0 to N-1 or from 1 to N)")(
+      "edits", po::value<std::string>(),
+      "JSON file of edits made during the run: [{\"site\": .., \"op\": \"add\", \"tokens\": \"last\", "
+      "\"value\": ..}]")("dry-run", "print tokens, bytes, memory and expected time, and stop")(
+      "out", po::value<std::string>(), "folder of the store");
   add_model_options(o);
   return o;
 }
@@ -74,22 +90,26 @@ void read_part(const po::variables_map& values, ExtractionOptions& options) {
   const auto text = values["part"].as<std::string>();
   int used = 0;
   long long index = -1, of = 0;
-  const bool parsed = std::sscanf(text.c_str(), "%lld/%lld%n", &index, &of, &used) == 2 && used == static_cast<int>(text.size());
+  const bool parsed = std::sscanf(text.c_str(), "%lld/%lld%n", &index, &of, &used) == 2 &&
+                      used == static_cast<int>(text.size());
   if (!parsed || of < 1 || index < 0 || index > of)
     throw UsageError(fmt::format("--part: found '{}', expected I/N such as 0/8", text));
-  options.part = index % of;  // counting from 1, the N-th part is part 0: both ways of counting give all N shares
+  options.part =
+      index % of;  // counting from 1, the N-th part is part 0: both ways of counting give all N shares
   options.parts = of;
 }
 
 std::int64_t at_least(const po::variables_map& values, const std::string& option, std::int64_t least) {
   const auto value = values[option].as<std::int64_t>();
-  if (value < least) throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, least));
+  if (value < least)
+    throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, least));
   return value;
 }
 
 ExtractionOptions read_extraction_options(const po::variables_map& values, const ModelSpec& spec) {
   ExtractionOptions options;
-  options.sites = match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
+  options.sites =
+      match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
   options.tokens = TokenSelector::parse(values["tokens"].as<std::string>());
   options.store = parse_dtype(values["store"].as<std::string>());
   if (options.store != DType::f32 && options.store != DType::bf16 && options.store != DType::f16)
@@ -102,7 +122,8 @@ ExtractionOptions read_extraction_options(const po::variables_map& values, const
   options.batch_tokens = at_least(values, "batch-tokens", 1);
   options.skip_empty = values.count("skip-empty") > 0;
   if (options.context > spec.context)
-    throw UsageError(fmt::format("--context: found {}, expected at most the model's {}", options.context, spec.context));
+    throw UsageError(
+        fmt::format("--context: found {}, expected at most the model's {}", options.context, spec.context));
   read_part(values, options);
   return options;
 }
@@ -110,8 +131,10 @@ ExtractionOptions read_extraction_options(const po::variables_map& values, const
 // Documents and, for texts, the fingerprint of the tokenizer that made them.
 Inputs read_inputs(const po::variables_map& values, const std::filesystem::path& model, const ModelSpec& spec,
                    const TokenSelector& selector, std::string& tokenizer_fingerprint) {
-  if (values.count("texts") + values.count("ids") != 1) throw UsageError("expected either --texts or --ids", "--help shows examples");
-  if (values.count("ids")) return id_inputs(values["ids"].as<std::vector<std::string>>(), selector, spec.vocab);
+  if (values.count("texts") + values.count("ids") != 1)
+    throw UsageError("expected either --texts or --ids", "--help shows examples");
+  if (values.count("ids"))
+    return id_inputs(values["ids"].as<std::vector<std::string>>(), selector, spec.vocab);
   TextOptions texts;
   texts.files = values["texts"].as<std::vector<std::string>>();
   texts.column = values["column"].as<std::string>();
@@ -125,18 +148,22 @@ Inputs read_inputs(const po::variables_map& values, const std::filesystem::path&
   return inputs;
 }
 
-void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const ExtractionPlan& plan, const StoreSchema& schema,
-                   const std::filesystem::path& out) {
-  const double weights = static_cast<double>(parameter_count(spec)) * (model.precision == Precision::bf16 ? 2 : 4);
+void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const ExtractionPlan& plan,
+                   const StoreSchema& schema, const std::filesystem::path& out) {
+  const double weights =
+      static_cast<double>(parameter_count(spec)) * (model.precision == Precision::bf16 ? 2 : 4);
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;
-  fmt::print("tokens         {}\nsequences      {} (longest {})\nbatches        {}\n", plan.tokens, plan.sequences.size() - 1,
-             plan.longest, plan.end_batch - plan.first_batch);
+  fmt::print("tokens         {}\nsequences      {} (longest {})\nbatches        {}\n", plan.tokens,
+             plan.sequences.size() - 1, plan.longest, plan.end_batch - plan.first_batch);
   fmt::print("rows           {} at {} sites\n", schema.total_rows, schema.sites.size());
-  fmt::print("store          {} in {}\n", human_bytes(static_cast<double>(store_bytes(schema))), name(schema.dtype));
+  fmt::print("store          {} in {}\n", human_bytes(static_cast<double>(store_bytes(schema))),
+             name(schema.dtype));
   fmt::print("free disk      {}\n", human_bytes(static_cast<double>(free_disk_bytes(out))));
-  fmt::print("peak memory    {} ({} of weights)\n", human_bytes(weights + static_cast<double>(run_memory(spec, plan, schema))), human_bytes(weights));
+  fmt::print("peak memory    {} ({} of weights)\n",
+             human_bytes(weights + static_cast<double>(run_memory(spec, plan, schema))),
+             human_bytes(weights));
   fmt::print("expected time  {} (an estimate: {:.0f} % of the {:.0f} GFLOP/s measured now)\n",
              human_seconds(flops / (kUsualFraction * peak)), 100 * kUsualFraction, peak * 1e-9);
 }
@@ -147,7 +174,8 @@ int run_extract(const Arguments& arguments) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, extract_options(), {"MODEL"}, values)) return 0;
   for (const char* needed : {"sites", "out"})
-    if (!values.count(needed)) throw UsageError(fmt::format("--{} is missing", needed), "--help shows examples");
+    if (!values.count(needed))
+      throw UsageError(fmt::format("--{} is missing", needed), "--help shows examples");
 
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const std::filesystem::path out = values["out"].as<std::string>();
@@ -173,20 +201,23 @@ int run_extract(const Arguments& arguments) {
   const StoreSchema schema = make_schema(spec, inputs, options, plan, run);
   const auto writer = StoreWriter::open(out, schema, store_documents(inputs));
 
-  fmt::print(stderr, "{} on {}, {} ({})\n{} documents, {} tokens, {} rows at {} sites, {} as {} in {}\n", model.name,
-             backend->describe(), model_options.dtype, run.compute_path, inputs.size(), plan.tokens, schema.total_rows,
-             schema.sites.size(), human_bytes(static_cast<double>(store_bytes(schema))), name(schema.dtype), out.string());
-  if (writer->committed_rows() > 0) fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
+  fmt::print(stderr, "{} on {}, {} ({})\n{} documents, {} tokens, {} rows at {} sites, {} as {} in {}\n",
+             model.name, backend->describe(), model_options.dtype, run.compute_path, inputs.size(),
+             plan.tokens, schema.total_rows, schema.sites.size(),
+             human_bytes(static_cast<double>(store_bytes(schema))), name(schema.dtype), out.string());
+  if (writer->committed_rows() > 0)
+    fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
 
   ProgressLine progress;
   std::int64_t tokens_run = 0;
-  run_extraction(model, *backend, inputs, options, plan, std::move(edits.edits), *writer, [&](const Progress& p) {
-    tokens_run = p.tokens_done;
-    progress(p);
-  });
+  run_extraction(model, *backend, inputs, options, plan, std::move(edits.edits), *writer,
+                 [&](const Progress& p) {
+                   tokens_run = p.tokens_done;
+                   progress(p);
+                 });
   progress.finish();
-  fmt::print(stderr, "done: {} rows in {}, {:.0f} tok/s\n", schema.total_rows, human_seconds(progress.seconds()),
-             static_cast<double>(tokens_run) / progress.seconds());
+  fmt::print(stderr, "done: {} rows in {}, {:.0f} tok/s\n", schema.total_rows,
+             human_seconds(progress.seconds()), static_cast<double>(tokens_run) / progress.seconds());
   return 0;
 }
 

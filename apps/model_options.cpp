@@ -8,11 +8,14 @@
 namespace sonde {
 
 void add_model_options(po::options_description& options) {
-  options.add_options()
-      ("dtype", po::value<std::string>()->default_value("auto"), "precision of the GEMMs: auto | f32 | bf16; auto is bf16 where this CPU multiplies bf16, f32 elsewhere")
-      ("weights", po::value<std::string>()->default_value("f32"), "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")
-      ("ignore-config-key", po::value<std::vector<std::string>>()->composing(), "a config key that this model may have although Sonde does not know it (repeatable; recorded in the manifest)")
-      ("device", po::value<std::string>()->default_value("auto"), "auto | cpu");
+  options.add_options()("dtype", po::value<std::string>()->default_value("auto"),
+                        "precision of the GEMMs: auto | f32 | bf16; auto is bf16 where this CPU multiplies "
+                        "bf16, f32 elsewhere")(
+      "weights", po::value<std::string>()->default_value("f32"),
+      "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")(
+      "ignore-config-key", po::value<std::vector<std::string>>()->composing(),
+      "a config key that this model may have although Sonde does not know it (repeatable; recorded in the "
+      "manifest)")("device", po::value<std::string>()->default_value("auto"), "auto | cpu");
 }
 
 ModelOptions read_model_options(const po::variables_map& values, const std::string& model) {
@@ -25,7 +28,8 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
   options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
   options.weights = read_weight_formats(values, false)[0];
   if (values.count("ignore-config-key"))
-    for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>()) options.ignored.allowed.insert(key);
+    for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>())
+      options.ignored.allowed.insert(key);
   return options;
 }
 
@@ -37,19 +41,22 @@ std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, b
     formats.push_back(parse_weight_format(text.substr(begin, end - begin)));
     begin = end + 1;
   }
-  if (one && formats.size() > 1) throw UsageError(fmt::format("--weights: found '{}', expected one format", text));
+  if (one && formats.size() > 1)
+    throw UsageError(fmt::format("--weights: found '{}', expected one format", text));
   return formats;
 }
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
   const std::string device = values["device"].as<std::string>();
   if (device != "auto" && device != "cpu")
-    throw UsageError(fmt::format("--device: found '{}', expected auto or cpu", device), "`sonde devices` shows what this machine has");
+    throw UsageError(fmt::format("--device: found '{}', expected auto or cpu", device),
+                     "`sonde devices` shows what this machine has");
   return make_cpu_backend();
 }
 
 LoadOptions load_options(const ModelOptions& options, bool head) {
-  return {.precision = options.precision, .weights = options.weights, .ignored = options.ignored, .head = head};
+  return {
+      .precision = options.precision, .weights = options.weights, .ignored = options.ignored, .head = head};
 }
 
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {

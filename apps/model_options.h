@@ -19,7 +19,7 @@ void add_model_options(po::options_description& options);
 struct ModelOptions {
   std::filesystem::path path;
   Precision precision;
-  std::string dtype;  // "f32" | "bf16", resolved
+  std::string dtype;     // "f32" | "bf16", resolved
   WeightFormat weights;  // the first of --weights
   IgnoredKeys ignored;
 };

@@ -20,27 +20,33 @@ namespace {
 
 const Help kHelp = {
     "probe STORE --labels FILE --out DIR [options]   or   probe apply PROBES STORE --out FILE",
-    "Trains a probe for every site of a store and measures it on rows it has not seen. DIR gets probes.csv, probes.json,\n"
+    "Trains a probe for every site of a store and measures it on rows it has not seen. DIR gets probes.csv, "
+    "probes.json,\n"
     "probes.safetensors (the weights) and report.html.",
     "  # at which layer can 'label' be read? train and test rows are named by a column\n"
     "  sonde probe run/ --labels cities.csv --column label --split-column split --out probes/\n"
     "  # 60 % train, 40 % test, no city on both sides; features as they are; two columns in one pass\n"
-    "  sonde probe run/ --labels cities.csv --column label --column country --group-column city --standardise no --out probes/\n"
+    "  sonde probe run/ --labels cities.csv --column label --column country --group-column city "
+    "--standardise no --out probes/\n"
     "  # five folds, linear discriminant analysis with shrinkage, controls\n"
-    "  sonde probe run/ --labels cities.csv --folds 5 --kind lda --shrinkage 0.1 --controls shuffled,random --out probes/\n"
+    "  sonde probe run/ --labels cities.csv --folds 5 --kind lda --shrinkage 0.1 --controls shuffled,random "
+    "--out probes/\n"
     "  # score every row of another store\n"
     "  sonde probe apply probes/ other-run/ --sites blocks.12.hook_resid_post --out scores.csv\n"};
 
 const Help kApplyHelp = {
     "probe apply PROBES STORE --out FILE [options]",
-    "Scores every row of STORE with the probes of a folder that `sonde probe` wrote. FILE is a CSV with one row per probe\n"
-    "and store row: label, site, row, document, position, token, score (or one score per class), probability, prediction.",
+    "Scores every row of STORE with the probes of a folder that `sonde probe` wrote. FILE is a CSV with one "
+    "row per probe\n"
+    "and store row: label, site, row, document, position, token, score (or one score per class), "
+    "probability, prediction.",
     "  sonde probe apply probes/ other-run/ --out scores.csv\n"
     "  # one site, every token of the store\n"
     "  sonde probe apply probes/ tokens-run/ --sites blocks.12.hook_resid_post --out scores.csv\n"};
 
 std::string required(const po::variables_map& values, const std::string& option) {
-  if (!values.count(option)) throw UsageError(fmt::format("--{} is missing", option), "`sonde probe --help` shows examples");
+  if (!values.count(option))
+    throw UsageError(fmt::format("--{} is missing", option), "`sonde probe --help` shows examples");
   return values[option].as<std::string>();
 }
 
@@ -52,7 +58,8 @@ std::vector<std::size_t> chosen_sites(const StoreReader& reader, const po::varia
     available.push_back(site.site);
     layers = std::max(layers, site.site.layer + 1);
   }
-  wanted = values.count("sites") ? match_sites(values["sites"].as<std::string>(), available, layers) : available;
+  wanted =
+      values.count("sites") ? match_sites(values["sites"].as<std::string>(), available, layers) : available;
   for (std::size_t i = 0; i < available.size(); ++i)
     if (std::find(wanted.begin(), wanted.end(), available[i]) != wanted.end()) chosen.push_back(i);
   return chosen;
@@ -60,26 +67,29 @@ std::vector<std::size_t> chosen_sites(const StoreReader& reader, const po::varia
 
 std::string model_name(const StoreReader& reader) {
   const Json& manifest = reader.manifest();
-  if (manifest.contains("notes") && manifest["notes"].is_object()) return manifest["notes"].value("model_name", "unknown");
+  if (manifest.contains("notes") && manifest["notes"].is_object())
+    return manifest["notes"].value("model_name", "unknown");
   return "unknown";
 }
 
 po::options_description probe_options() {
   po::options_description o("Options");
-  o.add_options()
-      ("labels", po::value<std::vector<std::string>>()->multitoken(), "table whose row i labels document i (CSV, TSV, JSONL, .gz, .zst)")
-      ("column", po::value<std::vector<std::string>>()->composing(), "label column (default: label); repeat for several")
-      ("sites,site", po::value<std::string>(), "sites to probe: names or patterns (default: all of the store)")
-      ("dataset", po::value<std::string>(), "name in the results (default: the labels' file name)")
-      ("out", po::value<std::string>(), "folder for the results");
+  o.add_options()("labels", po::value<std::vector<std::string>>()->multitoken(),
+                  "table whose row i labels document i (CSV, TSV, JSONL, .gz, .zst)")(
+      "column", po::value<std::vector<std::string>>()->composing(),
+      "label column (default: label); repeat for several")(
+      "sites,site", po::value<std::string>(),
+      "sites to probe: names or patterns (default: all of the store)")(
+      "dataset", po::value<std::string>(), "name in the results (default: the labels' file name)")(
+      "out", po::value<std::string>(), "folder for the results");
   add_probe_options(o);
   return o;
 }
 
 int run_apply(const Arguments& arguments) {
   po::options_description o("Options");
-  o.add_options()("sites,site", po::value<std::string>(), "sites to score (default: all that have a probe)")
-      ("out", po::value<std::string>(), "CSV file for the scores");
+  o.add_options()("sites,site", po::value<std::string>(), "sites to score (default: all that have a probe)")(
+      "out", po::value<std::string>(), "CSV file for the scores");
   po::variables_map values;
   if (!parse_options(arguments, kApplyHelp, o, {"PROBES", "STORE"}, values)) return 0;
   const std::string out_path = required(values, "out");
@@ -99,7 +109,9 @@ int run_apply(const Arguments& arguments) {
       if (probe.site != site.name) continue;
       ++used;
       if (probe.model.D != D)
-        fail_hint("probes fit stores of the same model", "{}: site {}: found rows of {} values, the probe expects {}", store, site.name, D, probe.model.D);
+        fail_hint("probes fit stores of the same model",
+                  "{}: site {}: found rows of {} values, the probe expects {}", store, site.name, D,
+                  probe.model.D);
       std::vector<float> x(static_cast<std::size_t>(std::min(kRows, n) * D));
       for (std::int64_t first = 0; first < n; first += kRows) {
         std::vector<std::int64_t> rows;
@@ -107,16 +119,18 @@ int run_apply(const Arguments& arguments) {
         reader->read(index, first, static_cast<std::int64_t>(rows.size()), x.data());
         for (const ScoredRow& row : apply_probe(*ops, probe, x.data(), D, rows)) {
           const auto place = static_cast<std::size_t>(first + row.row);
-          out += fmt::format("{},{},{},{},{},{},{},{},{}\n", csv_quote(probe.label), csv_quote(probe.site), place, reader->row_document()[place],
-                             reader->row_position()[place], reader->row_token()[place], csv_quote(row.prediction),
-                             row.probability < 0 ? "" : fmt::format("{}", row.probability), fmt::join(row.scores, " "));
+          out += fmt::format("{},{},{},{},{},{},{},{},{}\n", csv_quote(probe.label), csv_quote(probe.site),
+                             place, reader->row_document()[place], reader->row_position()[place],
+                             reader->row_token()[place], csv_quote(row.prediction),
+                             row.probability < 0 ? "" : fmt::format("{}", row.probability),
+                             fmt::join(row.scores, " "));
         }
       }
     }
   }
   if (used == 0)
-    fail_hint("`sonde store info` shows the sites of a store, probes.csv those of the probes", "{}: no site has a probe in {}", store,
-              values["PROBES"].as<std::string>());
+    fail_hint("`sonde store info` shows the sites of a store, probes.csv those of the probes",
+              "{}: no site has a probe in {}", store, values["PROBES"].as<std::string>());
   write_file_atomically(out_path, out);
   fmt::print("{}: {} probes on {} rows\n", out_path, used, reader->rows());
   return 0;
@@ -125,7 +139,8 @@ int run_apply(const Arguments& arguments) {
 }  // namespace
 
 int run_probe(const Arguments& arguments) {
-  if (!arguments.empty() && arguments[0] == "apply") return run_apply({arguments.begin() + 1, arguments.end()});
+  if (!arguments.empty() && arguments[0] == "apply")
+    return run_apply({arguments.begin() + 1, arguments.end()});
   po::variables_map values;
   if (!parse_options(arguments, kHelp, probe_options(), {"STORE"}, values)) return 0;
   const ProbeOptions options = read_probe_options(values);
@@ -134,28 +149,36 @@ int run_probe(const Arguments& arguments) {
   const auto label_files = values["labels"].as<std::vector<std::string>>();
   const Table table = read_table(label_files);
   const Split split = read_split(values, table);
-  const auto columns = values.count("column") ? values["column"].as<std::vector<std::string>>() : std::vector<std::string>{"label"};
+  const auto columns = values.count("column") ? values["column"].as<std::vector<std::string>>()
+                                              : std::vector<std::string>{"label"};
 
   const std::string store = values["STORE"].as<std::string>();
   const auto reader = StoreReader::open(store);
   if (table.rows() != static_cast<std::int64_t>(reader->documents().size()))
-    fail_hint("row i of the labels is document i: give the table that the store was made from", "{}: found {} rows, expected {} (the documents of {})",
-              label_files[0], table.rows(), reader->documents().size(), store);
+    fail_hint("row i of the labels is document i: give the table that the store was made from",
+              "{}: found {} rows, expected {} (the documents of {})", label_files[0], table.rows(),
+              reader->documents().size(), store);
   std::vector<ProbeTask> tasks;
   for (const std::string& column : columns) {
     const auto& labels = table.column(column);
-    tasks.push_back({options.kind == ProbeKind::ridge_regression ? numeric_labels(labels, column) : encode_labels(labels, column), split});
+    tasks.push_back({options.kind == ProbeKind::ridge_regression ? numeric_labels(labels, column)
+                                                                 : encode_labels(labels, column),
+                     split});
   }
 
   const std::vector<std::size_t> chosen = chosen_sites(*reader, values);
   const bool terminal = isatty(STDERR_FILENO) != 0;
-  auto results = run_probes(store_features(*reader, chosen), tasks, options, probe_memory(values), [&](std::size_t done, std::size_t all) {
-    if (terminal) fmt::print(stderr, "\r{} of {} sites{}", done, all, done == all ? "\n" : "");
-  });
-  const std::string dataset = values.count("dataset") ? values["dataset"].as<std::string>() : std::filesystem::path(label_files[0]).stem().string();
+  auto results = run_probes(store_features(*reader, chosen), tasks, options, probe_memory(values),
+                            [&](std::size_t done, std::size_t all) {
+                              if (terminal)
+                                fmt::print(stderr, "\r{} of {} sites{}", done, all, done == all ? "\n" : "");
+                            });
+  const std::string dataset = values.count("dataset") ? values["dataset"].as<std::string>()
+                                                      : std::filesystem::path(label_files[0]).stem().string();
   std::vector<ProbeRun> runs;
   for (std::size_t t = 0; t < tasks.size(); ++t)
-    runs.push_back({model_name(*reader), dataset, options.standardise ? "standardised" : "raw", std::move(tasks[t]), options, std::move(results[t])});
+    runs.push_back({model_name(*reader), dataset, options.standardise ? "standardised" : "raw",
+                    std::move(tasks[t]), options, std::move(results[t])});
 
   std::error_code error;
   std::filesystem::create_directories(out, error);

@@ -22,10 +22,12 @@ void ProgressLine::operator()(const Progress& progress) {
   printed_ = true;
   const double elapsed = seconds(), rate = static_cast<double>(progress.tokens_done) / elapsed;
   const double left = static_cast<double>(progress.tokens_total - progress.tokens_done) / rate;
-  const double fraction = static_cast<double>(progress.tokens_done) / static_cast<double>(progress.tokens_total);
-  fmt::print(stderr, "{}{:5.1f} %  {} of {} tokens  {:.0f} tok/s  {:.3f} GB/s to the store  {} left{}", terminal_ ? "\r" : "",
-             100 * fraction, progress.tokens_done, progress.tokens_total, rate,
-             static_cast<double>(progress.bytes_written) / elapsed * 1e-9, human_seconds(left), terminal_ ? "\033[K" : "\n");
+  const double fraction =
+      static_cast<double>(progress.tokens_done) / static_cast<double>(progress.tokens_total);
+  fmt::print(stderr, "{}{:5.1f} %  {} of {} tokens  {:.0f} tok/s  {:.3f} GB/s to the store  {} left{}",
+             terminal_ ? "\r" : "", 100 * fraction, progress.tokens_done, progress.tokens_total, rate,
+             static_cast<double>(progress.bytes_written) / elapsed * 1e-9, human_seconds(left),
+             terminal_ ? "\033[K" : "\n");
   std::fflush(stderr);
 }
 
@@ -42,8 +44,10 @@ std::string human_bytes(double bytes) {
 
 std::string human_seconds(double seconds) {
   if (seconds < 60) return fmt::format("{:.0f} s", seconds);
-  if (seconds < 3600) return fmt::format("{:.0f} min {:02.0f} s", std::floor(seconds / 60), std::fmod(seconds, 60));
-  return fmt::format("{:.0f} h {:02.0f} min", std::floor(seconds / 3600), std::floor(std::fmod(seconds, 3600) / 60));
+  if (seconds < 3600)
+    return fmt::format("{:.0f} min {:02.0f} s", std::floor(seconds / 60), std::fmod(seconds, 60));
+  return fmt::format("{:.0f} h {:02.0f} min", std::floor(seconds / 3600),
+                     std::floor(std::fmod(seconds, 3600) / 60));
 }
 
 }  // namespace sonde

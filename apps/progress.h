@@ -1,4 +1,5 @@
-// Progress of a long job: one line that rewrites itself on a terminal, a plain line every ten seconds in a log.
+// Progress of a long job: one line that rewrites itself on a terminal, a plain line every ten seconds in a
+// log.
 #pragma once
 
 #include <chrono>

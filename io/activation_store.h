@@ -1,10 +1,9 @@
 // The activation store, version 1: a directory that explains itself (docs/store-format.md).
 //   manifest.json     what was recorded: sites, dtype, tap definitions, model, tokenizer, options with hashes
 //   shards.jsonl      one line per committed shard: rows, bytes, checksums
-//   shards/*.h5       rows; one dataset per site named like the site, row metadata, crc32c per block, batch sums
-//   documents.jsonl   the inputs' ids and token counts
-//   index.h5          virtual datasets over all shards, statistics
-//   run.log.jsonl     times, host, restarts: outside every comparison
+//   shards/*.h5       rows; one dataset per site named like the site, row metadata, crc32c per block, batch
+//   sums documents.jsonl   the inputs' ids and token counts index.h5          virtual datasets over all
+//   shards, statistics run.log.jsonl     times, host, restarts: outside every comparison
 #pragma once
 
 #include <cstdint>
@@ -29,18 +28,20 @@ struct StoreSite {
 // Everything that decides the bytes of a store; two runs with equal schemas make equal stores.
 struct StoreSchema {
   std::vector<StoreSite> sites;
-  DType dtype = DType::f32;      // f32, bf16 or f16
-  std::int64_t shard_rows = 0;   // 0: about 1 GiB a shard. No part of the identity; resuming keeps the recorded one
-  std::int64_t total_rows = 0;   // of this store (of this part)
-  std::int64_t n_batches = 0;    // of this store (of this part)
-  Json identity;                 // model, tokenizer, inputs, options with hashes: must match to resume. A part store
-                                 // has "part": {"index": I, "of": N} here; nothing else may differ between parts
-  Json notes;                    // shown to readers, outside comparison: ignored config keys, remarks
+  DType dtype = DType::f32;  // f32, bf16 or f16
+  std::int64_t shard_rows =
+      0;  // 0: about 1 GiB a shard. No part of the identity; resuming keeps the recorded one
+  std::int64_t total_rows = 0;  // of this store (of this part)
+  std::int64_t n_batches = 0;   // of this store (of this part)
+  Json identity;  // model, tokenizer, inputs, options with hashes: must match to resume. A part store
+                  // has "part": {"index": I, "of": N} here; nothing else may differ between parts
+  Json notes;     // shown to readers, outside comparison: ignored config keys, remarks
   std::int64_t buffer_bytes = std::int64_t{256} << 20;  // memory for rows on their way to the disk
 };
 std::int64_t store_bytes(const StoreSchema& schema);   // on disk: rows and their metadata
 std::int64_t store_memory(const StoreSchema& schema);  // at most held by a writer: buffers and statistics
-std::int64_t free_disk_bytes(const std::filesystem::path& dir);  // where dir is, or would be made; -1: unknown
+std::int64_t free_disk_bytes(
+    const std::filesystem::path& dir);  // where dir is, or would be made; -1: unknown
 
 struct StoreDocument {
   std::string id;
@@ -54,19 +55,21 @@ struct RowMetadata {
   std::span<const std::int32_t> token;     // its id
 };
 
-// Per column of a site, over the float32 values before the cast to the store's dtype; sums run in row order within
-// a batch, then over batches. RowShape::HS sites have one pooled column over their finite entries.
+// Per column of a site, over the float32 values before the cast to the store's dtype; sums run in row order
+// within a batch, then over batches. RowShape::HS sites have one pooled column over their finite entries.
 struct SiteStatistics {
   std::int64_t count = 0;                          // values per column
   std::vector<double> mean, mean_square, max_abs;  // [width] or [1]
 };
 
-// Writes a store; a killed writer resumes at first_batch() and ends with identical bytes. Holds the store's lock.
-// Rows of parts follow one another: part I's rows and batches come before those of part I + 1 in a single run, too.
+// Writes a store; a killed writer resumes at first_batch() and ends with identical bytes. Holds the store's
+// lock. Rows of parts follow one another: part I's rows and batches come before those of part I + 1 in a
+// single run, too.
 class StoreWriter : public CaptureSink {
  public:
-  // Creates DIR, or opens it to resume. `documents` are all inputs, those of other parts too. A store made with
-  // another identity, or one held by another process, is an Error that names the first difference or the holder.
+  // Creates DIR, or opens it to resume. `documents` are all inputs, those of other parts too. A store made
+  // with another identity, or one held by another process, is an Error that names the first difference or the
+  // holder.
   static std::unique_ptr<StoreWriter> open(const std::filesystem::path& dir, StoreSchema schema,
                                            std::span<const StoreDocument> documents);
 
@@ -91,7 +94,8 @@ enum class Incomplete { refuse, accept };  // what to do with a store whose writ
 class StoreReader {
  public:
   // Incomplete::accept shows the rows committed so far.
-  static std::unique_ptr<StoreReader> open(const std::filesystem::path& dir, Incomplete unfinished = Incomplete::refuse);
+  static std::unique_ptr<StoreReader> open(const std::filesystem::path& dir,
+                                           Incomplete unfinished = Incomplete::refuse);
   virtual ~StoreReader() = default;
 
   virtual const Json& manifest() const = 0;
@@ -120,8 +124,8 @@ struct StoreCheck {
 StoreCheck verify_store(const std::filesystem::path& dir);
 // The first differences of two stores in rows, metadata, statistics or identity; empty when identical.
 std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b);
-// Joins part stores (--part I/N, all N of one run, in any order) into what one run gives. Shards are linked where the
-// file system can, else copied; the parts stay as they are.
+// Joins part stores (--part I/N, all N of one run, in any order) into what one run gives. Shards are linked
+// where the file system can, else copied; the parts stay as they are.
 void merge_stores(std::span<const std::filesystem::path> parts, const std::filesystem::path& out);
 
 }  // namespace sonde

@@ -1,4 +1,5 @@
-// GGUF v2 and v3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata and tensor table of one file.
+// GGUF v2 and v3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): metadata and tensor table of
+// one file.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ namespace sonde {
 class MappedFile;
 
 // A metadata value. Integers of all widths become int64 (uint64 above 2^63 is refused), floats double.
-using GgufValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>, std::vector<double>,
-                               std::vector<bool>, std::vector<std::string>>;
+using GgufValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::int64_t>,
+                               std::vector<double>, std::vector<bool>, std::vector<std::string>>;
 
 struct GgufTensor {
   std::string name;
@@ -28,7 +29,8 @@ struct GgufTensor {
 
 class Gguf {
  public:
-  static std::shared_ptr<Gguf> open(const std::filesystem::path& path);  // checks every count, offset and size
+  static std::shared_ptr<Gguf> open(
+      const std::filesystem::path& path);  // checks every count, offset and size
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const GgufTensor> tensors() const { return tensors_; }

@@ -1,5 +1,5 @@
-// One HTML file that shows at which depth concepts become readable: curves, tables, words. It needs nothing from
-// outside (inline SVG and CSS), follows the reader's light or dark setting, fits a phone and prints.
+// One HTML file that shows at which depth concepts become readable: curves, tables, words. It needs nothing
+// from outside (inline SVG and CSS), follows the reader's light or dark setting, fits a phone and prints.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct ReportCurve {
 struct DepthReport {
   std::string title = "At which depth does a probe read the concept?";
   std::vector<std::pair<std::string, std::string>> facts;  // "split" -> "by seed 42, 40 % test"
-  std::vector<ReportCurve> curves;                         // curves of one dataset and label share their charts
+  std::vector<ReportCurve> curves;  // curves of one dataset and label share their charts
 };
 
 std::string render_html(const DepthReport& report);

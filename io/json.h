@@ -1,6 +1,6 @@
-// JSON with the limits a hostile file needs: nesting at most 64 deep, duplicate keys refused, errors that name the
-// source. nlohmann-json lives behind this header; key order is kept.
-// Looking a key up walks the object (a vector of pairs): iterate over large ones such as a vocabulary.
+// JSON with the limits a hostile file needs: nesting at most 64 deep, duplicate keys refused, errors that
+// name the source. nlohmann-json lives behind this header; key order is kept. Looking a key up walks the
+// object (a vector of pairs): iterate over large ones such as a vocabulary.
 #pragma once
 
 #include <filesystem>

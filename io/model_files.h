@@ -1,5 +1,5 @@
-// The files a model comes as: a Hugging Face folder or one GGUF file. Opening reads headers only; tensor bytes stay
-// mapped and are touched when a tensor is read.
+// The files a model comes as: a Hugging Face folder or one GGUF file. Opening reads headers only; tensor
+// bytes stay mapped and are touched when a tensor is read.
 #pragma once
 
 #include <filesystem>
@@ -16,10 +16,11 @@
 
 namespace sonde {
 
-// A tensor of a file, shape in row-major order as Hugging Face writes it ([out, in]; GGUF's dims are reversed).
+// A tensor of a file, shape in row-major order as Hugging Face writes it ([out, in]; GGUF's dims are
+// reversed).
 struct FileTensor {
   std::string name;
-  Tensor view;                 // of the mapped bytes; may be unaligned for its dtype: copy or dequantise, don't cast
+  Tensor view;  // of the mapped bytes; may be unaligned for its dtype: copy or dequantise, don't cast
   std::filesystem::path file;  // for messages
 };
 
@@ -27,18 +28,18 @@ enum class ModelFormat { hugging_face, gguf };
 
 class ModelFiles {
  public:
-  // A folder with config.json (safetensors, one file or model.safetensors.index.json; a symlinked hub snapshot
-  // too), or a .gguf file. Every size, offset, dtype and shape is checked here; any disagreement is an Error
-  // that names file, key, found and expected.
+  // A folder with config.json (safetensors, one file or model.safetensors.index.json; a symlinked hub
+  // snapshot too), or a .gguf file. Every size, offset, dtype and shape is checked here; any disagreement is
+  // an Error that names file, key, found and expected.
   static ModelFiles open(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
   ModelFormat format() const { return format_; }
-  std::string name() const;                              // folder or file name without extension
-  const Json& config() const { return config_; }         // Hugging Face only; null for GGUF
-  const Gguf* gguf() const { return gguf_.get(); }       // GGUF only
+  std::string name() const;                         // folder or file name without extension
+  const Json& config() const { return config_; }    // Hugging Face only; null for GGUF
+  const Gguf* gguf() const { return gguf_.get(); }  // GGUF only
   std::span<const FileTensor> tensors() const { return tensors_; }
-  const FileTensor* find(std::string_view name) const;   // nullptr when absent
+  const FileTensor* find(std::string_view name) const;  // nullptr when absent
 
  private:
   std::filesystem::path path_;

@@ -29,7 +29,7 @@ class Safetensors {
 
   const std::filesystem::path& path() const { return file_->path(); }
   std::span<const SafetensorsTensor> tensors() const { return tensors_; }  // in order of their bytes
-  const SafetensorsTensor* find(std::string_view name) const {  // nullptr when absent
+  const SafetensorsTensor* find(std::string_view name) const {             // nullptr when absent
     const auto at = std::ranges::find(tensors_, name, &SafetensorsTensor::name);
     return at == tensors_.end() ? nullptr : &*at;
   }

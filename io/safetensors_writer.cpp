@@ -10,9 +10,10 @@ namespace sonde {
 namespace {
 
 constexpr std::pair<DType, const char*> kNames[] = {
-    {DType::f64, "F64"}, {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"}, {DType::i64, "I64"},
-    {DType::u64, "U64"}, {DType::i32, "I32"}, {DType::u32, "U32"}, {DType::i16, "I16"},   {DType::u16, "U16"},
-    {DType::i8, "I8"},   {DType::u8, "U8"},   {DType::boolean, "BOOL"}};
+    {DType::f64, "F64"},     {DType::f32, "F32"}, {DType::f16, "F16"}, {DType::bf16, "BF16"},
+    {DType::i64, "I64"},     {DType::u64, "U64"}, {DType::i32, "I32"}, {DType::u32, "U32"},
+    {DType::i16, "I16"},     {DType::u16, "U16"}, {DType::i8, "I8"},   {DType::u8, "U8"},
+    {DType::boolean, "BOOL"}};
 
 const char* safetensors_name(DType dtype) {
   for (const auto& [known, text] : kNames)

@@ -1,4 +1,5 @@
-// Writes one .safetensors file: a JSON header with sorted offsets, then the tensors, 8-byte aligned; atomically.
+// Writes one .safetensors file: a JSON header with sorted offsets, then the tensors, 8-byte aligned;
+// atomically.
 #pragma once
 
 #include <filesystem>

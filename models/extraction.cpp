@@ -12,8 +12,8 @@ namespace {
 constexpr std::string_view kOverflowNames[] = {"error", "truncate", "split"};
 
 // Of the chosen tokens, those that one sequence records.
-std::vector<std::int32_t> recorded(const std::vector<std::int32_t>& chosen, std::int64_t begin, std::int64_t end,
-                                   std::int64_t skip_first) {
+std::vector<std::int32_t> recorded(const std::vector<std::int32_t>& chosen, std::int64_t begin,
+                                   std::int64_t end, std::int64_t skip_first) {
   std::vector<std::int32_t> tokens;
   for (std::int32_t p : chosen)
     if (p >= std::max(begin, skip_first) && p < end) tokens.push_back(p);
@@ -21,11 +21,14 @@ std::vector<std::int32_t> recorded(const std::vector<std::int32_t>& chosen, std:
 }
 
 // Tokens of a document that run: all, or up to the context, or an error.
-std::int64_t runnable_length(const std::string& id, std::int64_t length, std::int64_t context, Overflow overflow) {
+std::int64_t runnable_length(const std::string& id, std::int64_t length, std::int64_t context,
+                             Overflow overflow) {
   if (length <= context || overflow == Overflow::split) return length;
   if (overflow == Overflow::truncate) return context;
-  fail_hint("--overflow truncate keeps its beginning, --overflow split runs it in pieces, --context raises the limit",
-            "document {}: found {} tokens, expected at most {}", id, length, context);
+  fail_hint(
+      "--overflow truncate keeps its beginning, --overflow split runs it in pieces, --context raises the "
+      "limit",
+      "document {}: found {} tokens, expected at most {}", id, length, context);
 }
 
 // The flat arrays of a batch, rebuilt for each.
@@ -34,15 +37,18 @@ struct BatchArrays {
   std::vector<std::int64_t> row_document;
   std::vector<std::int32_t> row_position, row_token;
 
-  void fill(const ExtractionPlan& plan, const Inputs& inputs, const ExtractionOptions& options, std::int64_t batch) {
+  void fill(const ExtractionPlan& plan, const Inputs& inputs, const ExtractionOptions& options,
+            std::int64_t batch) {
     *this = {};
     starts.push_back(0);
     const auto at = [&](std::int64_t b) { return plan.batch_sequence[static_cast<std::size_t>(b)]; };
-    for (std::int64_t s = at(batch); s < at(batch + 1); ++s) add(plan.sequences[static_cast<std::size_t>(s)], inputs, options);
+    for (std::int64_t s = at(batch); s < at(batch + 1); ++s)
+      add(plan.sequences[static_cast<std::size_t>(s)], inputs, options);
   }
 
   void add(const Sequence& sequence, const Inputs& inputs, const ExtractionOptions& options) {
-    const std::int32_t* tokens = inputs.documents.tokens.data() + inputs.documents.starts[static_cast<std::size_t>(sequence.document)];
+    const std::int32_t* tokens =
+        inputs.documents.tokens.data() + inputs.documents.starts[static_cast<std::size_t>(sequence.document)];
     const auto first = static_cast<std::int32_t>(ids.size());
     for (std::int64_t p = sequence.begin; p < sequence.end; ++p) {
       ids.push_back(tokens[p]);
@@ -62,7 +68,8 @@ struct BatchArrays {
   RowMetadata rows() const { return {row_document, row_position, row_token}; }
 };
 
-void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options) {
+void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& inputs,
+                    const ExtractionOptions& options) {
   const std::int64_t context = options.context > 0 ? options.context : spec.context;
   std::int64_t left = options.max_tokens > 0 ? options.max_tokens : std::numeric_limits<std::int64_t>::max();
   std::int64_t row = 0;
@@ -70,7 +77,8 @@ void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& i
     const std::string& id = inputs.documents.ids[static_cast<std::size_t>(d)];
     if (inputs.length(d) == 0 && !options.skip_empty)
       fail_hint("--skip-empty leaves such documents out", "document {} has no tokens", id);
-    const std::int64_t length = std::min(left, runnable_length(id, inputs.length(d), context, options.overflow));
+    const std::int64_t length =
+        std::min(left, runnable_length(id, inputs.length(d), context, options.overflow));
     left -= length;
     const auto chosen = inputs.select(options.tokens, d, length);
     for (std::int64_t begin = 0; begin < length; begin += context) {
@@ -82,7 +90,9 @@ void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& i
       row += rows;
     }
   }
-  if (row == 0) fail("no token of the inputs is recorded: {} documents, --tokens {}", inputs.size(), options.tokens.text());
+  if (row == 0)
+    fail("no token of the inputs is recorded: {} documents, --tokens {}", inputs.size(),
+         options.tokens.text());
   plan.sequences.push_back({-1, 0, 0, 0, row});  // sentinel: total rows
 }
 
@@ -115,7 +125,8 @@ Overflow parse_overflow(std::string_view wanted) {
   throw UsageError(fmt::format("--overflow: found '{}', expected error, truncate or split", wanted));
 }
 
-ExtractionPlan plan_extraction(const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options) {
+ExtractionPlan plan_extraction(const ModelSpec& spec, const Inputs& inputs,
+                               const ExtractionOptions& options) {
   ExtractionPlan plan;
   plan_sequences(plan, spec, inputs, options);
   plan_batches(plan, options);
@@ -124,7 +135,8 @@ ExtractionPlan plan_extraction(const ModelSpec& spec, const Inputs& inputs, cons
   plan.end_batch = batches * (options.part + 1) / options.parts;
   for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(plan.first_batch)];
        s < plan.batch_sequence[static_cast<std::size_t>(plan.end_batch)]; ++s)
-    plan.tokens += plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
+    plan.tokens +=
+        plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
   return plan;
 }
 
@@ -140,8 +152,11 @@ StoreSchema make_schema(const ModelSpec& spec, const Inputs& inputs, const Extra
 
   Json& id = schema.identity;
   id["model"] = {{"fingerprint", run.model_fingerprint}, {"spec", spec.to_json()}};
-  id["tokenizer"] = run.tokenizer_fingerprint.empty() ? Json(nullptr) : Json{{"fingerprint", run.tokenizer_fingerprint}};
-  id["inputs"] = {{"documents", inputs.size()}, {"tokens", inputs.documents.starts.back()}, {"sha256", inputs.fingerprint}};
+  id["tokenizer"] =
+      run.tokenizer_fingerprint.empty() ? Json(nullptr) : Json{{"fingerprint", run.tokenizer_fingerprint}};
+  id["inputs"] = {{"documents", inputs.size()},
+                  {"tokens", inputs.documents.starts.back()},
+                  {"sha256", inputs.fingerprint}};
   id["compute"] = {{"dtype", run.dtype}, {"path", run.compute_path}, {"weights", name(run.weights)}};
   Json& o = id["options"];
   o["tokens"] = options.tokens.text();
@@ -177,9 +192,9 @@ std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const
   return bytes;
 }
 
-void run_extraction(const Model& model, Backend& backend, const Inputs& inputs, const ExtractionOptions& options,
-                    const ExtractionPlan& plan, std::vector<Edit> edits, StoreWriter& writer,
-                    const std::function<void(const Progress&)>& report) {
+void run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
+                    const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
+                    StoreWriter& writer, const std::function<void(const Progress&)>& report) {
   Hooks hooks(backend, model.spec.n_layers);
   hooks.capture(options.sites, writer);
   for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
@@ -190,7 +205,8 @@ void run_extraction(const Model& model, Backend& backend, const Inputs& inputs, 
     std::int64_t tokens = 0;
     for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(batch)];
          s < plan.batch_sequence[static_cast<std::size_t>(batch) + 1]; ++s)
-      tokens += plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
+      tokens +=
+          plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
     return tokens;
   };
 

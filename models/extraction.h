@@ -1,5 +1,5 @@
-// From documents to a store: cut into contexts, batched, run, recorded. The plan depends on documents and options
-// alone, never on threads, kills or resume.
+// From documents to a store: cut into contexts, batched, run, recorded. The plan depends on documents and
+// options alone, never on threads, kills or resume.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct ExtractionOptions {
   std::vector<Site> sites;
   TokenSelector tokens;
   DType store = DType::f32;
-  std::int64_t shard_rows = 0;       // 0: about 1 GiB a shard
-  std::int64_t context = 0;          // tokens a sequence may have; 0: the model's
+  std::int64_t shard_rows = 0;  // 0: about 1 GiB a shard
+  std::int64_t context = 0;     // tokens a sequence may have; 0: the model's
   Overflow overflow = Overflow::error;
   std::int64_t max_tokens = 0;       // stop after so many tokens of the inputs, the last document cut; 0: all
   std::int64_t skip_first = 0;       // first tokens of each document that are not recorded
@@ -41,13 +41,14 @@ struct Sequence {
 };
 
 struct ExtractionPlan {
-  std::vector<Sequence> sequences;           // and a last one that only holds the total rows
-  std::vector<std::int64_t> batch_sequence;  // batch b runs sequences [batch_sequence[b], batch_sequence[b + 1])
-  std::vector<std::int64_t> batch_row;       // rows before batch b; n_batches + 1
+  std::vector<Sequence> sequences;  // and a last one that only holds the total rows
+  std::vector<std::int64_t>
+      batch_sequence;                   // batch b runs sequences [batch_sequence[b], batch_sequence[b + 1])
+  std::vector<std::int64_t> batch_row;  // rows before batch b; n_batches + 1
   std::int64_t first_batch = 0, end_batch = 0;  // this part's share
-  std::int64_t tokens = 0;                   // run by this part
-  std::int64_t longest = 0;                  // tokens of the longest sequence of all parts
-  std::int64_t largest_batch = 0;            // tokens of the largest batch
+  std::int64_t tokens = 0;                      // run by this part
+  std::int64_t longest = 0;                     // tokens of the longest sequence of all parts
+  std::int64_t largest_batch = 0;               // tokens of the largest batch
 
   std::int64_t rows() const {
     return batch_row[static_cast<std::size_t>(end_batch)] - batch_row[static_cast<std::size_t>(first_batch)];
@@ -64,7 +65,7 @@ struct RunIdentity {
   std::string dtype;                  // f32 | bf16
   WeightFormat weights = WeightFormat::as_stored;
   IgnoredKeys ignored;
-  Json edits;                         // as given; null without
+  Json edits;  // as given; null without
 };
 StoreSchema make_schema(const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options,
                         const ExtractionPlan& plan, const RunIdentity& identity);
@@ -79,8 +80,8 @@ struct Progress {
 };
 
 // Runs the batches from the writer's first one and finishes the store. `report` is called after every batch.
-void run_extraction(const Model& model, Backend& backend, const Inputs& inputs, const ExtractionOptions& options,
-                    const ExtractionPlan& plan, std::vector<Edit> edits, StoreWriter& writer,
-                    const std::function<void(const Progress&)>& report);
+void run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
+                    const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
+                    StoreWriter& writer, const std::function<void(const Progress&)>& report);
 
 }  // namespace sonde

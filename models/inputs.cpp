@@ -56,11 +56,12 @@ Encoding encode(const std::string& text, std::optional<bool> bos, const Tokenize
 }
 
 // Tokens that share a byte with the first place where `part` stands in `text`.
-std::vector<std::int32_t> span_positions(const Encoding& e, const std::string& text, const std::string& part, bool last,
-                                         const std::string& where, const std::string& column) {
+std::vector<std::int32_t> span_positions(const Encoding& e, const std::string& text, const std::string& part,
+                                         bool last, const std::string& where, const std::string& column) {
   const std::size_t at = part.empty() ? std::string::npos : text.find(part);
   if (at == std::string::npos)
-    fail("{}: --tokens span:{}: '{}' does not stand in the text '{}'", where, column, part, text.substr(0, 80));
+    fail("{}: --tokens span:{}: '{}' does not stand in the text '{}'", where, column, part,
+         text.substr(0, 80));
   std::vector<std::int32_t> positions;
   for (std::size_t i = 0; i < e.ids.size(); ++i)
     if (e.begin[i] < at + part.size() && e.end[i] > at) positions.push_back(static_cast<std::int32_t>(i));
@@ -69,8 +70,8 @@ std::vector<std::int32_t> span_positions(const Encoding& e, const std::string& t
   return positions;
 }
 
-std::vector<std::int32_t> mask_positions(const std::string& mask, std::int64_t length, const std::string& where,
-                                         const std::string& column) {
+std::vector<std::int32_t> mask_positions(const std::string& mask, std::int64_t length,
+                                         const std::string& where, const std::string& column) {
   const Json json = parse_json(mask, where);
   if (!json.is_array() || static_cast<std::int64_t>(json.size()) != length)
     fail("{}: column {}: found {} of {}, expected an array of {} (one 0 or 1 per token)", where, column,
@@ -78,8 +79,10 @@ std::vector<std::int32_t> mask_positions(const std::string& mask, std::int64_t l
   std::vector<std::int32_t> positions;
   for (std::size_t i = 0; i < json.size(); ++i) {
     const bool flag = json[i].is_boolean();
-    if (!flag && !json[i].is_number_integer()) fail("{}: column {}: element {} is not 0 or 1", where, column, i);
-    if (flag ? json[i].get<bool>() : json[i].get<std::int64_t>() != 0) positions.push_back(static_cast<std::int32_t>(i));
+    if (!flag && !json[i].is_number_integer())
+      fail("{}: column {}: element {} is not 0 or 1", where, column, i);
+    if (flag ? json[i].get<bool>() : json[i].get<std::int64_t>() != 0)
+      positions.push_back(static_cast<std::int32_t>(i));
   }
   return positions;
 }
@@ -102,15 +105,17 @@ void pack(TokenIds& documents, const std::vector<std::vector<std::int32_t>>& tok
 
 }  // namespace
 
-std::vector<std::int32_t> Inputs::select(const TokenSelector& selector, std::int64_t document, std::int64_t length) const {
+std::vector<std::int32_t> Inputs::select(const TokenSelector& selector, std::int64_t document,
+                                         std::int64_t length) const {
   const std::string& id = documents.ids[static_cast<std::size_t>(document)];
   if (positions.empty()) return selector.select(length, id);
   std::vector<std::int32_t> chosen;
   for (std::int32_t p : positions[static_cast<std::size_t>(document)])
     if (p < length) chosen.push_back(p);
   if (chosen.empty() && selector.kind() == TokenSelector::Kind::span)
-    fail_hint("raise --context, or leave the document out", "document {}: the tokens of --tokens {} lie behind its first {} tokens",
-              id, selector.text(), length);
+    fail_hint("raise --context, or leave the document out",
+              "document {}: the tokens of --tokens {} lie behind its first {} tokens", id, selector.text(),
+              length);
   return chosen;
 }
 
@@ -119,7 +124,8 @@ Inputs text_inputs(const TextOptions& options, const Tokenizer& tokenizer, const
   Inputs inputs;
   inputs.documents.ids = document_ids(table, options.id_column);
   const auto rows = static_cast<std::size_t>(table.rows());
-  const bool spans = selector.kind() == TokenSelector::Kind::span, masks = selector.kind() == TokenSelector::Kind::mask;
+  const bool spans = selector.kind() == TokenSelector::Kind::span,
+             masks = selector.kind() == TokenSelector::Kind::mask;
   const std::vector<std::string>* column = options.pattern.empty() ? &table.column(options.column) : nullptr;
   const std::vector<std::string>* chosen = spans || masks ? &table.column(selector.column()) : nullptr;
 
@@ -130,9 +136,11 @@ Inputs text_inputs(const TextOptions& options, const Tokenizer& tokenizer, const
     const std::string text = column ? (*column)[i] : fill_template(options.pattern, table, row);
     Encoding e = encode(text, options.bos, tokenizer);
     if (spans)
-      inputs.positions[i] = span_positions(e, text, (*chosen)[i], selector.span_last(), table.where(row), selector.column());
+      inputs.positions[i] =
+          span_positions(e, text, (*chosen)[i], selector.span_last(), table.where(row), selector.column());
     if (masks)
-      inputs.positions[i] = mask_positions((*chosen)[i], static_cast<std::int64_t>(e.ids.size()), table.where(row), selector.column());
+      inputs.positions[i] = mask_positions((*chosen)[i], static_cast<std::int64_t>(e.ids.size()),
+                                           table.where(row), selector.column());
     tokens[i] = std::move(e.ids);
   });
   pack(inputs.documents, tokens);
@@ -140,8 +148,8 @@ Inputs text_inputs(const TextOptions& options, const Tokenizer& tokenizer, const
   return inputs;
 }
 
-Inputs text_inputs(const std::vector<std::string>& texts, const std::vector<std::string>& ids, std::optional<bool> bos,
-                   const Tokenizer& tokenizer) {
+Inputs text_inputs(const std::vector<std::string>& texts, const std::vector<std::string>& ids,
+                   std::optional<bool> bos, const Tokenizer& tokenizer) {
   Inputs inputs;
   inputs.documents.ids = ids;
   std::vector<std::vector<std::int32_t>> tokens(texts.size());
@@ -162,8 +170,8 @@ Inputs id_inputs(const std::vector<std::string>& files, const TokenSelector& sel
     const Table table = read_table(files);
     const auto& masks = table.column(selector.column());
     for (std::int64_t i = 0; i < inputs.size(); ++i)
-      inputs.positions.push_back(
-          mask_positions(masks[static_cast<std::size_t>(i)], inputs.length(i), table.where(i), selector.column()));
+      inputs.positions.push_back(mask_positions(masks[static_cast<std::size_t>(i)], inputs.length(i),
+                                                table.where(i), selector.column()));
   }
   inputs.fingerprint = fingerprint_of(inputs);
   check_ids(inputs, vocab);
@@ -172,10 +180,12 @@ Inputs id_inputs(const std::vector<std::string>& files, const TokenSelector& sel
 
 void check_ids(const Inputs& inputs, std::int64_t vocab) {
   for (std::int64_t d = 0; d < inputs.size(); ++d)
-    for (std::int64_t i = inputs.documents.starts[static_cast<std::size_t>(d)]; i < inputs.documents.starts[static_cast<std::size_t>(d) + 1]; ++i) {
+    for (std::int64_t i = inputs.documents.starts[static_cast<std::size_t>(d)];
+         i < inputs.documents.starts[static_cast<std::size_t>(d) + 1]; ++i) {
       const std::int32_t id = inputs.documents.tokens[static_cast<std::size_t>(i)];
       if (id < 0 || id >= vocab)
-        fail_hint("were these ids made with another model's tokenizer?", "document {}: token id {}, expected 0 to {}",
+        fail_hint("were these ids made with another model's tokenizer?",
+                  "document {}: token id {}, expected 0 to {}",
                   inputs.documents.ids[static_cast<std::size_t>(d)], id, vocab - 1);
     }
 }

@@ -20,25 +20,27 @@ struct Inputs {
 
   std::int64_t size() const { return static_cast<std::int64_t>(documents.ids.size()); }
   std::int64_t length(std::int64_t document) const {
-    return documents.starts[static_cast<std::size_t>(document) + 1] - documents.starts[static_cast<std::size_t>(document)];
+    return documents.starts[static_cast<std::size_t>(document) + 1] -
+           documents.starts[static_cast<std::size_t>(document)];
   }
   // The tokens that `selector` chooses of a document of which the first `length` tokens run, ascending.
-  std::vector<std::int32_t> select(const TokenSelector& selector, std::int64_t document, std::int64_t length) const;
+  std::vector<std::int32_t> select(const TokenSelector& selector, std::int64_t document,
+                                   std::int64_t length) const;
 };
 
 struct TextOptions {
   std::vector<std::string> files;
   std::string column = "text";
-  std::string pattern;            // template; empty: the column as it is
-  std::string id_column = "id";   // used where the table has it
-  std::optional<bool> bos;        // override of what the tokenizer adds
+  std::string pattern;           // template; empty: the column as it is
+  std::string id_column = "id";  // used where the table has it
+  std::optional<bool> bos;       // override of what the tokenizer adds
 };
 
 // Reads, fills the template and tokenises, in parallel over documents.
 Inputs text_inputs(const TextOptions& options, const Tokenizer& tokenizer, const TokenSelector& selector);
 // The same from texts at hand (noise already applied), one document each.
-Inputs text_inputs(const std::vector<std::string>& texts, const std::vector<std::string>& ids, std::optional<bool> bos,
-                   const Tokenizer& tokenizer);
+Inputs text_inputs(const std::vector<std::string>& texts, const std::vector<std::string>& ids,
+                   std::optional<bool> bos, const Tokenizer& tokenizer);
 // {"ids": [..]} a line; a mask selector reads its column from the same lines. `vocab` bounds the ids.
 Inputs id_inputs(const std::vector<std::string>& files, const TokenSelector& selector, std::int64_t vocab);
 

@@ -19,11 +19,14 @@ TextNoise TextNoise::parse(std::string_view text) {
   if (text == "prefix") return noise.kind_ = Kind::prefix, noise;
   if (text.starts_with("charswap:")) {
     const std::string_view digits = text.substr(9);
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), noise.probability_);
-    if (error == std::errc{} && end == digits.data() + digits.size() && noise.probability_ >= 0 && noise.probability_ <= 1)
+    const auto [end, error] =
+        std::from_chars(digits.data(), digits.data() + digits.size(), noise.probability_);
+    if (error == std::errc{} && end == digits.data() + digits.size() && noise.probability_ >= 0 &&
+        noise.probability_ <= 1)
       return noise.kind_ = Kind::charswap, noise;
   }
-  throw UsageError(fmt::format("--noise: found '{}', expected none, prefix or charswap:P with P from 0 to 1", text));
+  throw UsageError(
+      fmt::format("--noise: found '{}', expected none, prefix or charswap:P with P from 0 to 1", text));
 }
 
 void TextNoise::apply(std::vector<std::string>& texts, std::uint32_t seed) const {
@@ -35,7 +38,9 @@ void TextNoise::apply(std::vector<std::string>& texts, std::uint32_t seed) const
       continue;
     }
     for (std::size_t i = 0; i + 1 < text.size(); ++i) {
-      if (!is_letter(static_cast<unsigned char>(text[i])) || !is_letter(static_cast<unsigned char>(text[i + 1]))) continue;
+      if (!is_letter(static_cast<unsigned char>(text[i])) ||
+          !is_letter(static_cast<unsigned char>(text[i + 1])))
+        continue;
       if (static_cast<double>(generator()) * 0x1p-32 >= probability_) continue;
       std::swap(text[i], text[i + 1]);
       ++i;

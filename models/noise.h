@@ -10,7 +10,8 @@ namespace sonde {
 
 // none | prefix | charswap:P
 // prefix: aaa or bbb glued to the front of text i, drawn as numpy's RandomState(seed).randint(0, 2) draws it.
-// charswap:P: from left to right, two neighbouring letters change places with probability P and are then passed over.
+// charswap:P: from left to right, two neighbouring letters change places with probability P and are then
+// passed over.
 class TextNoise {
  public:
   static TextNoise parse(std::string_view text);  // UsageError lists the forms

@@ -1,4 +1,5 @@
-// Where tests find the project's shared reference data; a clone without it skips those tests with this reason.
+// Where tests find the project's shared reference data; a clone without it skips those tests with this
+// reason.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -16,7 +17,7 @@ inline std::filesystem::path shared_dir() {
 
 }  // namespace sonde::test
 
-#define SONDE_REQUIRE_SHARED(relative)                                                      \
-  const std::filesystem::path shared_path = ::sonde::test::shared_dir() / (relative);       \
-  if (!std::filesystem::exists(shared_path))                                                \
+#define SONDE_REQUIRE_SHARED(relative)                                                \
+  const std::filesystem::path shared_path = ::sonde::test::shared_dir() / (relative); \
+  if (!std::filesystem::exists(shared_path))                                          \
   GTEST_SKIP() << "reference data not here: " << shared_path.string() << " (set SONDE_SHARED)"

@@ -1,4 +1,5 @@
-// Probe kernels for AVX2 and FMA (flags: probe_flags.cmake): four doubles a vector, 12 accumulators in a tile.
+// Probe kernels for AVX2 and FMA (flags: probe_flags.cmake): four doubles a vector, 12 accumulators in a
+// tile.
 #define SONDE_PROBE_ISA avx2
 #define SONDE_PROBE_LANES 4
 #define SONDE_PROBE_MR 4

@@ -7,12 +7,14 @@ namespace {
 
 void check_rows(const FeatureRows& x) {
   sonde_check(x.D > 0 && x.stride >= x.D, "D is {}, stride {}", x.D, x.stride);
-  sonde_check(static_cast<std::int64_t>(x.shift.size()) == x.D, "shift has {} values, D is {}", x.shift.size(), x.D);
+  sonde_check(static_cast<std::int64_t>(x.shift.size()) == x.D, "shift has {} values, D is {}",
+              x.shift.size(), x.D);
   sonde_check(x.x != nullptr || x.rows.empty(), "no features");
 }
 
 void check_size(const char* what, std::size_t found, std::int64_t expected) {
-  sonde_check(static_cast<std::int64_t>(found) == expected, "{} has {} values, expected {}", what, found, expected);
+  sonde_check(static_cast<std::int64_t>(found) == expected, "{} has {} values, expected {}", what, found,
+              expected);
 }
 
 std::int64_t check_targets(const FeatureRows& x, std::span<const double> w, std::span<const double> b) {

@@ -1,6 +1,6 @@
-// Cholesky a = L L' in float64, lower triangle, blocks of 64 columns: factor the diagonal block, solve the panel below
-// it in packed form, subtract the panel's product with itself from the rest. Tiles have one owner: same bits for any
-// number of threads.
+// Cholesky a = L L' in float64, lower triangle, blocks of 64 columns: factor the diagonal block, solve the
+// panel below it in packed form, subtract the panel's product with itself from the rest. Tiles have one
+// owner: same bits for any number of threads.
 #include <algorithm>
 #include <cmath>
 
@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::int64_t kBlock = 64;
 
-// Factors the [k, k] block at a (row stride N). A pivot must exceed floor times its entry in the original matrix.
+// Factors the [k, k] block at a (row stride N). A pivot must exceed floor times its entry in the original
+// matrix.
 bool factor_block(double* a, std::int64_t N, std::int64_t k, const double* floor) {
   for (std::int64_t j = 0; j < k; ++j) {
     double* row = a + j * N;
@@ -35,7 +36,8 @@ bool probe_cholesky(const ProbeKernels& kernels, std::span<double> a, std::int64
   const std::int64_t MR = kernels.tile_rows, NR = kernels.tile_cols;
   std::vector<double> floor(static_cast<std::size_t>(N));
   for (std::int64_t i = 0; i < N; ++i)
-    floor[static_cast<std::size_t>(i)] = std::max(0.0, relative_pivot * a[static_cast<std::size_t>(i * N + i)]);
+    floor[static_cast<std::size_t>(i)] =
+        std::max(0.0, relative_pivot * a[static_cast<std::size_t>(i * N + i)]);
   panels.b.resize(static_cast<std::size_t>((N + NR) * kBlock));
   panels.a.resize(static_cast<std::size_t>((N + MR) * kBlock));
 
@@ -50,11 +52,13 @@ bool probe_cholesky(const ProbeKernels& kernels, std::span<double> a, std::int64
 #pragma omp parallel
     {
 #pragma omp for schedule(static)
-      for (std::int64_t q = 0; q < b_panels; ++q) {  // rows q NR .. of the panel, packed [k, NR], solved, written back
+      for (std::int64_t q = 0; q < b_panels;
+           ++q) {  // rows q NR .. of the panel, packed [k, NR], solved, written back
         double* const packed = panels.b.data() + q * k * NR;
         const std::int64_t rows = std::min(NR, m - q * NR);
         for (std::int64_t t = 0; t < k; ++t)
-          for (std::int64_t r = 0; r < NR; ++r) packed[t * NR + r] = r < rows ? panel[(q * NR + r) * N + t] : 0.0;
+          for (std::int64_t r = 0; r < NR; ++r)
+            packed[t * NR + r] = r < rows ? panel[(q * NR + r) * N + t] : 0.0;
         kernels.solve_panel(packed, diagonal, N, k);
         for (std::int64_t r = 0; r < rows; ++r)
           for (std::int64_t t = 0; t < k; ++t) panel[(q * NR + r) * N + t] = packed[t * NR + r];
@@ -63,7 +67,8 @@ bool probe_cholesky(const ProbeKernels& kernels, std::span<double> a, std::int64
       for (std::int64_t p = 0; p < a_panels; ++p)
         for (std::int64_t t = 0; t < k; ++t)
           for (std::int64_t r = 0; r < MR; ++r)
-            panels.a[static_cast<std::size_t>((p * k + t) * MR + r)] = p * MR + r < m ? -panel[(p * MR + r) * N + t] : 0.0;
+            panels.a[static_cast<std::size_t>((p * k + t) * MR + r)] =
+                p * MR + r < m ? -panel[(p * MR + r) * N + t] : 0.0;
 #pragma omp for schedule(dynamic)
       for (std::int64_t q = 0; q < b_panels; ++q) {
         double edge[16 * 32];  // a tile that sticks out of the matrix is computed aside
@@ -71,7 +76,8 @@ bool probe_cholesky(const ProbeKernels& kernels, std::span<double> a, std::int64
           const double *pa = panels.a.data() + p * k * MR, *pb = panels.b.data() + q * k * NR;
           const std::int64_t rows = std::min(MR, m - p * MR), cols = std::min(NR, m - q * NR);
           double* const out = rest + p * MR * N + q * NR;
-          // A tile may reach above the diagonal: those entries are the caller's, so the whole tile goes aside.
+          // A tile may reach above the diagonal: those entries are the caller's, so the whole tile goes
+          // aside.
           if (rows == MR && cols == NR && p * MR >= (q + 1) * NR - 1) {
             kernels.tile(out, N, pa, pb, k);
             continue;
@@ -79,7 +85,8 @@ bool probe_cholesky(const ProbeKernels& kernels, std::span<double> a, std::int64
           std::fill(edge, edge + MR * NR, 0.0);
           kernels.tile(edge, NR, pa, pb, k);
           for (std::int64_t i = 0; i < rows; ++i)
-            for (std::int64_t j = 0; j < cols && q * NR + j <= p * MR + i; ++j) out[i * N + j] += edge[i * NR + j];
+            for (std::int64_t j = 0; j < cols && q * NR + j <= p * MR + i; ++j)
+              out[i * N + j] += edge[i * NR + j];
         }
       }
     }

@@ -1,5 +1,6 @@
-// X'WX in float64 of float32 rows: 256 rows at a time are centred, weighted and packed, then every tile that meets
-// the lower triangle is updated by the register kernel. A tile belongs to one thread and sees the rows in order.
+// X'WX in float64 of float32 rows: 256 rows at a time are centred, weighted and packed, then every tile that
+// meets the lower triangle is updated by the register kernel. A tile belongs to one thread and sees the rows
+// in order.
 #include <algorithm>
 
 #include "kernels/cpu/probe_matrix.h"
@@ -24,16 +25,18 @@ void probe_gram(const ProbeKernels& kernels, std::span<double> gram, const Featu
 #pragma omp for schedule(static)
       for (std::int64_t p = 0; p < a_panels; ++p)
         for (std::int64_t i = 0; i < k; ++i)
-          kernels.pack_a(panels.a.data() + (p * kRows + i) * MR, x.row(first + i) + p * MR, x.shift.data() + p * MR,
-                         weights.empty() ? 1.0 : weights[static_cast<std::size_t>(first + i)], std::min(MR, D - p * MR));
+          kernels.pack_a(
+              panels.a.data() + (p * kRows + i) * MR, x.row(first + i) + p * MR, x.shift.data() + p * MR,
+              weights.empty() ? 1.0 : weights[static_cast<std::size_t>(first + i)], std::min(MR, D - p * MR));
 #pragma omp for schedule(static)
       for (std::int64_t p = 0; p < b_panels; ++p)
         for (std::int64_t i = 0; i < k; ++i)
-          kernels.pack_b(panels.b.data() + (p * kRows + i) * NR, x.row(first + i) + p * NR, x.shift.data() + p * NR,
-                         1.0, std::min(NR, D - p * NR));
+          kernels.pack_b(panels.b.data() + (p * kRows + i) * NR, x.row(first + i) + p * NR,
+                         x.shift.data() + p * NR, 1.0, std::min(NR, D - p * NR));
 #pragma omp for schedule(dynamic)
       for (std::int64_t q = 0; q < b_panels; ++q)
-        for (std::int64_t p = q * NR / MR; p < a_panels; ++p)  // tiles with a row at or below their first column
+        for (std::int64_t p = q * NR / MR; p < a_panels;
+             ++p)  // tiles with a row at or below their first column
           kernels.tile(c + p * MR * wide + q * NR, wide, panels.a.data() + p * kRows * MR,
                        panels.b.data() + q * kRows * NR, k);
     }

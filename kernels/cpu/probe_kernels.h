@@ -14,10 +14,12 @@ struct ProbeKernels {
   // out[r] = w . (row_r - shift), 8 rows
   void (*dots)(double* out, const float* const* rows, const double* shift, const double* w, std::int64_t D);
   // g += sum_r coefficient[r] (row_r - shift), 8 rows
-  void (*accumulate)(double* g, const float* const* rows, const double* shift, const double* coefficient, std::int64_t D);
+  void (*accumulate)(double* g, const float* const* rows, const double* shift, const double* coefficient,
+                     std::int64_t D);
   // g += sum_r (row_r - shift)^2, 8 rows, of which the first n count
   void (*accumulate_squares)(double* g, const float* const* rows, int n, const double* shift, std::int64_t D);
-  // out[0..width) = (row - shift) * weight, the rest of the panel row is 0; for tile_rows (pack_a) or tile_cols (pack_b)
+  // out[0..width) = (row - shift) * weight, the rest of the panel row is 0; for tile_rows (pack_a) or
+  // tile_cols (pack_b)
   void (*pack_a)(double* out, const float* row, const double* shift, double weight, std::int64_t width);
   void (*pack_b)(double* out, const float* row, const double* shift, double weight, std::int64_t width);
   // c[MR, NR] (stride elements between rows) += sum_k a[k, MR]' b[k, NR]

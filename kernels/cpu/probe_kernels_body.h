@@ -1,6 +1,7 @@
-// The loops of ProbeKernels over a vector of kLanes doubles. Included once per instruction set, after the macros
-// SONDE_PROBE_ISA (name), SONDE_PROBE_LANES, SONDE_PROBE_MR and SONDE_PROBE_NV (tile: MR rows, NV vectors) are set.
-// Everything lives in an unnamed namespace: no symbol compiled for one instruction set can serve another.
+// The loops of ProbeKernels over a vector of kLanes doubles. Included once per instruction set, after the
+// macros SONDE_PROBE_ISA (name), SONDE_PROBE_LANES, SONDE_PROBE_MR and SONDE_PROBE_NV (tile: MR rows, NV
+// vectors) are set. Everything lives in an unnamed namespace: no symbol compiled for one instruction set can
+// serve another.
 #include <cstring>
 
 #include "kernels/cpu/probe_kernels.h"
@@ -48,7 +49,8 @@ void dots(double* out, const float* const* rows, const double* shift, const doub
   }
 }
 
-void accumulate(double* g, const float* const* rows, const double* shift, const double* coefficient, std::int64_t D) {
+void accumulate(double* g, const float* const* rows, const double* shift, const double* coefficient,
+                std::int64_t D) {
   std::int64_t j = 0;
   for (; j + kLanes <= D; j += kLanes) {
     const Vec s = load(shift + j);
@@ -57,7 +59,8 @@ void accumulate(double* g, const float* const* rows, const double* shift, const 
     store(g + j, sum);
   }
   for (; j < D; ++j)
-    for (int r = 0; r < kProbeRows; ++r) g[j] += (static_cast<double>(rows[r][j]) - shift[j]) * coefficient[r];
+    for (int r = 0; r < kProbeRows; ++r)
+      g[j] += (static_cast<double>(rows[r][j]) - shift[j]) * coefficient[r];
 }
 
 void accumulate_squares(double* g, const float* const* rows, int n, const double* shift, std::int64_t D) {
@@ -84,7 +87,8 @@ void pack(double* out, const float* row, const double* shift, double weight, std
     for (int j = 0; j < kWidth; ++j) out[j] = (static_cast<double>(row[j]) - shift[j]) * weight;
     return;
   }
-  for (int j = 0; j < kWidth; ++j) out[j] = j < width ? (static_cast<double>(row[j]) - shift[j]) * weight : 0.0;
+  for (int j = 0; j < kWidth; ++j)
+    out[j] = j < width ? (static_cast<double>(row[j]) - shift[j]) * weight : 0.0;
 }
 
 void tile(double* c, std::int64_t stride, const double* a, const double* b, std::int64_t k) {
@@ -117,8 +121,8 @@ void solve_panel(double* panel, const double* l, std::int64_t stride, std::int64
   }
 }
 
-constexpr ProbeKernels kTable{kMR,  kNR,  dots, accumulate, accumulate_squares, pack<kMR>, pack<kNR>,
-                              tile, solve_panel};
+constexpr ProbeKernels kTable{kMR,       kNR,       dots, accumulate, accumulate_squares,
+                              pack<kMR>, pack<kNR>, tile, solve_panel};
 
 }  // namespace
 

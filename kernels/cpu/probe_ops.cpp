@@ -1,6 +1,6 @@
-// Probe passes on the CPU: rows are cut into chunks whose number depends on the sizes alone, a chunk is one thread's,
-// and the chunks' sums are joined in order. Eight rows at a time are read twice (scores, then gradient): the second
-// time they come from the cache, so a pass reads the features from memory once.
+// Probe passes on the CPU: rows are cut into chunks whose number depends on the sizes alone, a chunk is one
+// thread's, and the chunks' sums are joined in order. Eight rows at a time are read twice (scores, then
+// gradient): the second time they come from the cache, so a pass reads the features from memory once.
 #include "kernels/probe_ops.h"
 
 #include <algorithm>
@@ -20,10 +20,13 @@ struct Chunks {
   std::int64_t count, rows;
 };
 
-// `width`: doubles that one chunk sums into. At most 64 chunks, at most 64 MiB of sums (but 16 chunks anyway).
+// `width`: doubles that one chunk sums into. At most 64 chunks, at most 64 MiB of sums (but 16 chunks
+// anyway).
 Chunks cut(std::int64_t n, std::int64_t width) {
-  const std::int64_t most = std::clamp<std::int64_t>((std::int64_t{8} << 20) / std::max<std::int64_t>(width, 1), 16, 64);
-  const std::int64_t rows = (std::max<std::int64_t>(64, (n + most - 1) / most) + kProbeRows - 1) / kProbeRows * kProbeRows;
+  const std::int64_t most =
+      std::clamp<std::int64_t>((std::int64_t{8} << 20) / std::max<std::int64_t>(width, 1), 16, 64);
+  const std::int64_t rows =
+      (std::max<std::int64_t>(64, (n + most - 1) / most) + kProbeRows - 1) / kProbeRows * kProbeRows;
   return {(n + rows - 1) / rows, rows};
 }
 
@@ -52,14 +55,15 @@ class CpuProbeOps final : public ProbeOps {
  public:
   explicit CpuProbeOps(CpuPath path)
       : path_(path >= CpuPath::avx512 ? CpuPath::avx512 : path),
-        kernels_(path_ == CpuPath::avx512   ? probe_kernels_avx512()
+        kernels_(path_ == CpuPath::avx512 ? probe_kernels_avx512()
                  : path_ == CpuPath::avx2 ? probe_kernels_avx2()
                                           : probe_kernels_generic()) {}
 
   std::string path() const override { return std::string(name(path_)); }
 
  private:
-  // Runs `body(chunk_sums, first_row, end_row)` for every chunk, then joins the sums into `out` in chunk order.
+  // Runs `body(chunk_sums, first_row, end_row)` for every chunk, then joins the sums into `out` in chunk
+  // order.
   template <class Body>
   void sum_chunks(std::span<double> out, std::int64_t n, Body&& body) {
     const auto width = static_cast<std::int64_t>(out.size());
@@ -84,7 +88,8 @@ class CpuProbeOps final : public ProbeOps {
 #pragma omp parallel for schedule(dynamic)
     for (std::int64_t c = 0; c < chunks.count; ++c) {
       const std::int64_t end = std::min(x.n(), (c + 1) * chunks.rows);
-      for (std::int64_t i = c * chunks.rows; i < end; i += kProbeRows) score_group(scores, x, w, b, i, end, C);
+      for (std::int64_t i = c * chunks.rows; i < end; i += kProbeRows)
+        score_group(scores, x, w, b, i, end, C);
     }
   }
 
@@ -130,8 +135,8 @@ class CpuProbeOps final : public ProbeOps {
   }
 
   double do_softmax(std::span<double> gradient_w, std::span<double> gradient_b, const FeatureRows& x,
-                    std::span<const double> w, std::span<const double> b, std::span<const std::int32_t> classes,
-                    std::span<double> probabilities) override {
+                    std::span<const double> w, std::span<const double> b,
+                    std::span<const std::int32_t> classes, std::span<double> probabilities) override {
     const auto C = static_cast<std::int64_t>(b.size());
     joined_.resize(at(C * (x.D + 1) + 1));  // gradient_w, gradient_b, loss
     if (probabilities.empty()) {
@@ -200,7 +205,8 @@ class CpuProbeOps final : public ProbeOps {
 
   void split_joined(std::span<double> gradient_w, std::span<double> gradient_b) const {
     std::copy_n(joined_.begin(), gradient_w.size(), gradient_w.begin());
-    std::copy_n(joined_.begin() + static_cast<std::ptrdiff_t>(gradient_w.size()), gradient_b.size(), gradient_b.begin());
+    std::copy_n(joined_.begin() + static_cast<std::ptrdiff_t>(gradient_w.size()), gradient_b.size(),
+                gradient_b.begin());
   }
 
   CpuPath path_;

@@ -32,7 +32,8 @@ class SortedBinary {
   explicit SortedBinary(const Predictions& p) : n_(p.labels.size()), kind_(p.kind) {
     std::vector<std::size_t> order(n_);
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return p.scores[a] < p.scores[b]; });
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return p.scores[a] < p.scores[b]; });
     for (std::size_t i = 0; i < n_; ++i) {
       const double score = p.scores[order[i]];
       rows_.push_back({p.labels[order[i]] != 0, score > 0, i > 0 && score == p.scores[order[i - 1]], 0});
@@ -94,8 +95,8 @@ Metrics measure_classes(const Predictions& p, std::span<const std::uint32_t> tim
 Intervals bootstrap_intervals(const Predictions& p, int resamples, std::uint64_t seed) {
   if (resamples == 0) return {};
   const auto n = static_cast<std::int64_t>(p.labels.size());
-  std::vector<double> accuracy(at(resamples)), balanced(at(resamples)), f1(at(resamples)), areas(at(resamples)),
-      loss(at(resamples));
+  std::vector<double> accuracy(at(resamples)), balanced(at(resamples)), f1(at(resamples)),
+      areas(at(resamples)), loss(at(resamples));
   const SortedBinary sorted = p.C == 1 ? SortedBinary(p) : SortedBinary(Predictions{});
 #pragma omp parallel
   {
@@ -104,7 +105,8 @@ Intervals bootstrap_intervals(const Predictions& p, int resamples, std::uint64_t
     for (int r = 0; r < resamples; ++r) {
       SplitMix random(seed, static_cast<std::uint64_t>(r));
       std::fill(times.begin(), times.end(), 0u);
-      for (std::int64_t i = 0; i < n; ++i) ++times[at(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(n))))];
+      for (std::int64_t i = 0; i < n; ++i)
+        ++times[at(static_cast<std::int64_t>(random.below(static_cast<std::uint64_t>(n))))];
       const Metrics m = p.C == 1 ? sorted.measure(times) : measure_classes(p, times);
       accuracy[at(r)] = m.accuracy;
       balanced[at(r)] = m.balanced_accuracy;
@@ -113,7 +115,8 @@ Intervals bootstrap_intervals(const Predictions& p, int resamples, std::uint64_t
       loss[at(r)] = m.log_loss;
     }
   }
-  return {interval_of(accuracy), interval_of(balanced), interval_of(f1), interval_of(areas), interval_of(loss)};
+  return {interval_of(accuracy), interval_of(balanced), interval_of(f1), interval_of(areas),
+          interval_of(loss)};
 }
 
 }  // namespace sonde

@@ -21,7 +21,8 @@ std::vector<double> scaled_gram(ProbeOps& ops, const TrainingRows& train) {
 }
 
 // sum_i t[i, c] z_i, [C, D].
-std::vector<double> scaled_sums(ProbeOps& ops, const TrainingRows& train, std::span<const double> t, std::int64_t C) {
+std::vector<double> scaled_sums(ProbeOps& ops, const TrainingRows& train, std::span<const double> t,
+                                std::int64_t C) {
   const std::int64_t D = train.x.D;
   std::vector<double> sums(at(C * D));
   ops.weighted_sums(sums, train.x, t);
@@ -33,7 +34,8 @@ struct ClassMeans {
   std::vector<double> mean;   // [classes, D], of centred and scaled rows
   std::vector<double> count;  // [classes]
 };
-ClassMeans class_means(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels, std::int64_t classes) {
+ClassMeans class_means(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
+                       std::int64_t classes) {
   const std::int64_t n = train.x.n(), D = train.x.D;
   std::vector<double> member(at(n * classes));
   ClassMeans out{{}, std::vector<double>(at(classes))};
@@ -52,10 +54,11 @@ double dot(std::span<const double> a, std::span<const double> b) {
   return sum;
 }
 
-// w_c <- sigma^-1 w_c. A singular sigma (constant or dependent features, fewer rows than features) gives nearly the
-// solution of least norm: with e = 1e-6 of the mean variance, directions of variance v get v / (v + e)^2, so that
-// directions without variance drop out; two rounds on the remainder bring the others to 1/v.
-void solve_covariance(ProbeOps& ops, const std::vector<double>& sigma, std::vector<double>& w, std::int64_t C) {
+// w_c <- sigma^-1 w_c. A singular sigma (constant or dependent features, fewer rows than features) gives
+// nearly the solution of least norm: with e = 1e-6 of the mean variance, directions of variance v get v / (v
+// + e)^2, so that directions without variance drop out; two rounds on the remainder bring the others to 1/v.
+void solve_covariance(ProbeOps& ops, const std::vector<double>& sigma, std::vector<double>& w,
+                      std::int64_t C) {
   const auto D = static_cast<std::int64_t>(w.size()) / C;
   std::vector<double> factor = sigma;
   if (ops.cholesky(factor, D, 1e-13)) return ops.cholesky_solve(w, factor, D);
@@ -71,7 +74,8 @@ void solve_covariance(ProbeOps& ops, const std::vector<double>& sigma, std::vect
     std::vector<double> out(v.size());
     for (std::int64_t c = 0; c < C; ++c)
       for (std::int64_t i = 0; i < D; ++i)
-        out[at(c * D + i)] = dot(std::span(sigma).subspan(at(i * D), at(D)), std::span(v).subspan(at(c * D), at(D)));
+        out[at(c * D + i)] =
+            dot(std::span(sigma).subspan(at(i * D), at(D)), std::span(v).subspan(at(c * D), at(D)));
     return out;
   };
   const std::vector<double> target = std::move(w);
@@ -88,7 +92,8 @@ void solve_covariance(ProbeOps& ops, const std::vector<double>& sigma, std::vect
 
 }  // namespace
 
-Fit fit_ridge(ProbeOps& ops, const TrainingRows& train, std::span<const double> t, std::int64_t C, double alpha) {
+Fit fit_ridge(ProbeOps& ops, const TrainingRows& train, std::span<const double> t, std::int64_t C,
+              double alpha) {
   const std::int64_t n = train.x.n(), D = train.x.D;
   std::vector<double> centred(t.begin(), t.end()), mean(at(C));
   for (std::int64_t i = 0; i < n * C; ++i) mean[at(i % C)] += t[at(i)] / static_cast<double>(n);
@@ -124,12 +129,13 @@ Fit fit_ridge_classifier(ProbeOps& ops, const TrainingRows& train, std::span<con
   return fit_ridge(ops, train, t, C, alpha);
 }
 
-Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels, std::int64_t classes,
-            double shrinkage) {
+Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
+            std::int64_t classes, double shrinkage) {
   const std::int64_t D = train.x.D, C = classes == 2 ? 1 : classes;
   const auto n = static_cast<double>(train.x.n());
   const ClassMeans means = class_means(ops, train, labels, classes);
-  std::vector<double> sigma = scaled_gram(ops, train);  // around the common mean: take the classes' own means out
+  std::vector<double> sigma =
+      scaled_gram(ops, train);  // around the common mean: take the classes' own means out
   for (std::int64_t k = 0; k < classes; ++k) {
     const double* mu = means.mean.data() + k * D;
     for (std::int64_t i = 0; i < D; ++i)
@@ -142,7 +148,8 @@ Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32
 
   Fit fit;
   fit.w.resize(at(C * D));
-  for (std::int64_t j = 0; j < C * D; ++j) fit.w[at(j)] = C == 1 ? means.mean[at(D + j)] - means.mean[at(j)] : means.mean[at(j)];
+  for (std::int64_t j = 0; j < C * D; ++j)
+    fit.w[at(j)] = C == 1 ? means.mean[at(D + j)] - means.mean[at(j)] : means.mean[at(j)];
   solve_covariance(ops, sigma, fit.w, C);
   const auto half_square = [&](std::int64_t k, std::span<const double> w) {
     return dot(std::span(means.mean).subspan(at(k * D), at(D)), w) / 2;
@@ -152,7 +159,8 @@ Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32
     fit.b = {std::log(means.count[1] / means.count[0]) - half_square(0, fit.w) - half_square(1, fit.w)};
   } else {
     for (std::int64_t k = 0; k < C; ++k)
-      fit.b.push_back(std::log(means.count[at(k)] / n) - half_square(k, std::span(fit.w).subspan(at(k * D), at(D))));
+      fit.b.push_back(std::log(means.count[at(k)] / n) -
+                      half_square(k, std::span(fit.w).subspan(at(k * D), at(D))));
   }
   fit.objective = fit.gradient_max = std::nan("");
   fit.converged = true;

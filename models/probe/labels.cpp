@@ -21,7 +21,8 @@ std::optional<double> number(std::string_view text) {
 void check_present(std::span<const std::string> values, const std::string& column) {
   for (std::size_t i = 0; i < values.size(); ++i)
     if (values[i].empty())
-      fail_hint("every document needs a label", "label column '{}', row {} (from 0): found nothing, expected a label", column, i);
+      fail_hint("every document needs a label",
+                "label column '{}', row {} (from 0): found nothing, expected a label", column, i);
 }
 
 }  // namespace
@@ -65,7 +66,8 @@ Labels numeric_labels(std::span<const std::string> values, const std::string& co
     const auto value = number(values[i]);
     if (!value)
       fail_hint("--kind ridge-regression needs numbers; other kinds take any text",
-                "label column '{}', row {} (from 0): found '{}', expected a finite number", column, i, values[i]);
+                "label column '{}', row {} (from 0): found '{}', expected a finite number", column, i,
+                values[i]);
     labels.values.push_back(*value);
   }
   return labels;

@@ -8,7 +8,8 @@
 
 namespace sonde {
 
-// Classes sorted (by value where all are numbers, else by bytes); with two, the second is label 1, the positive one.
+// Classes sorted (by value where all are numbers, else by bytes); with two, the second is label 1, the
+// positive one.
 struct Labels {
   std::string column;
   std::vector<std::string> classes;

@@ -44,7 +44,8 @@ double cubic_step(const Line::Sample& a, const Line::Sample& b) {
 
 // Leaves line.theta and line.gradient at a point that lowers the value; false when there is none.
 bool search(Line& line, double value, double slope, double first, double& found) {
-  // Near the minimum differences of values are rounding; there a smaller slope is what counts (Hager and Zhang 2005).
+  // Near the minimum differences of values are rounding; there a smaller slope is what counts (Hager and
+  // Zhang 2005).
   const double rounding = 1e-15 * (1 + std::abs(value));
   const auto too_high = [&](const Line::Sample& s) {
     const bool armijo = s.value <= value + kArmijo * s.t * slope;
@@ -70,8 +71,10 @@ bool search(Line& line, double value, double slope, double first, double& found)
       }
       low = s;
     }
-    if (!bracketed) t *= 4;
-    else t = std::isfinite(high.value) ? cubic_step(low, high) : (low.t + high.t) / 2;
+    if (!bracketed)
+      t *= 4;
+    else
+      t = std::isfinite(high.value) ? cubic_step(low, high) : (low.t + high.t) / 2;
     if (bracketed && std::abs(high.t - low.t) <= 1e-14 * std::max(std::abs(high.t), std::abs(low.t))) break;
   }
   if (low.t == 0) return false;
@@ -81,7 +84,8 @@ bool search(Line& line, double value, double slope, double first, double& found)
 
 }  // namespace
 
-int lbfgs(const Evaluate& evaluate, std::vector<double>& theta, std::vector<double> diagonal, const LbfgsStop& stop) {
+int lbfgs(const Evaluate& evaluate, std::vector<double>& theta, std::vector<double> diagonal,
+          const LbfgsStop& stop) {
   struct Pair {
     std::vector<double> s, y;
     double rho;
@@ -100,7 +104,8 @@ int lbfgs(const Evaluate& evaluate, std::vector<double>& theta, std::vector<doub
     double gamma = 1;  // the newest pair says how far the diagonal overestimates
     if (!pairs.empty()) {
       double weighted = 0;
-      for (std::size_t i = 0; i < direction.size(); ++i) weighted += pairs.back().y[i] * pairs.back().y[i] / diagonal[i];
+      for (std::size_t i = 0; i < direction.size(); ++i)
+        weighted += pairs.back().y[i] * pairs.back().y[i] / diagonal[i];
       gamma = 1 / (pairs.back().rho * weighted);
     }
     for (std::size_t i = 0; i < direction.size(); ++i) direction[i] *= gamma / diagonal[i];
@@ -110,7 +115,8 @@ int lbfgs(const Evaluate& evaluate, std::vector<double>& theta, std::vector<doub
     }
     for (double& d : direction) d = -d;
     const double slope = dot(direction, gradient);
-    Line line{evaluate, theta, direction, std::vector<double>(theta.size()), std::vector<double>(theta.size())};
+    Line line{evaluate, theta, direction, std::vector<double>(theta.size()),
+              std::vector<double>(theta.size())};
     double found = 0;
     if (!(slope < 0) || !search(line, value, slope, 1.0, found)) {
       if (pairs.empty()) return iteration;  // even the scaled steepest descent finds nothing lower

@@ -14,8 +14,8 @@ std::vector<double> LinearModel::scores(ProbeOps& ops, const float* x, std::int6
   return out;
 }
 
-TrainingRows::TrainingRows(ProbeOps& ops, const float* features, std::int64_t D, std::span<const std::int64_t> rows,
-                           bool standardise)
+TrainingRows::TrainingRows(ProbeOps& ops, const float* features, std::int64_t D,
+                           std::span<const std::int64_t> rows, bool standardise)
     : mean(static_cast<std::size_t>(D)), scale(static_cast<std::size_t>(D), 1.0), standardised(standardise) {
   sonde_check(!rows.empty(), "no train rows");
   const auto n = static_cast<double>(rows.size());

@@ -20,14 +20,15 @@ double dot(std::span<const double> a, std::span<const double> b) {
 struct Point {
   std::vector<double> theta, gradient;
   double value = 0, gradient_max = 0;
-  Point(LogisticObjective& objective, std::vector<double> start) : theta(std::move(start)), gradient(theta.size()) {
+  Point(LogisticObjective& objective, std::vector<double> start)
+      : theta(std::move(start)), gradient(theta.size()) {
     value = objective.evaluate(theta, gradient);
     gradient_max = objective.gradient_max(gradient);
   }
 };
 
-// Newton's method with backtracking. Past the tolerance it goes on while the gradient shrinks by half: a step or two
-// that bring the minimum to rounding.
+// Newton's method with backtracking. Past the tolerance it goes on while the gradient shrinks by half: a step
+// or two that bring the minimum to rounding.
 int newton(ProbeOps& ops, LogisticObjective& objective, Point& point, double tolerance) {
   const auto P = static_cast<std::int64_t>(objective.size());
   std::vector<double> h, step(point.theta.size());
@@ -68,9 +69,10 @@ int newton(ProbeOps& ops, LogisticObjective& objective, Point& point, double tol
 
 }  // namespace
 
-Fit fit_logistic(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels, std::int64_t classes,
-                 const LogisticOptions& options) {
-  sonde_check(static_cast<std::int64_t>(labels.size()) == train.x.n(), "{} labels, {} rows", labels.size(), train.x.n());
+Fit fit_logistic(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
+                 std::int64_t classes, const LogisticOptions& options) {
+  sonde_check(static_cast<std::int64_t>(labels.size()) == train.x.n(), "{} labels, {} rows", labels.size(),
+              train.x.n());
   LogisticObjective objective(ops, train, labels, classes, options.C);
   Point point(objective, std::vector<double>(objective.size()));
   const bool small = static_cast<std::int64_t>(objective.size()) <= kNewtonSize;
@@ -79,10 +81,12 @@ Fit fit_logistic(ProbeOps& ops, const TrainingRows& train, std::span<const std::
   if (use_newton) {
     iterations = newton(ops, objective, point, options.tolerance);
   } else {
-    const LbfgsStop stop{options.max_iterations,
-                         [&](std::span<const double> g) { return objective.gradient_max(g) <= options.tolerance; }};
-    iterations = lbfgs([&](std::span<const double> t, std::span<double> g) { return objective.evaluate(t, g); },
-                       point.theta, objective.diagonal(), stop);
+    const LbfgsStop stop{options.max_iterations, [&](std::span<const double> g) {
+                           return objective.gradient_max(g) <= options.tolerance;
+                         }};
+    iterations =
+        lbfgs([&](std::span<const double> t, std::span<double> g) { return objective.evaluate(t, g); },
+              point.theta, objective.diagonal(), stop);
     point = Point(objective, std::move(point.theta));
   }
 
@@ -90,7 +94,8 @@ Fit fit_logistic(ProbeOps& ops, const TrainingRows& train, std::span<const std::
   const auto C = static_cast<std::size_t>(objective.targets());
   const auto weights = static_cast<std::ptrdiff_t>(objective.size() - C);
   if (C > 1) {  // the objective does not see a constant in all b
-    const double mean = std::accumulate(point.theta.begin() + weights, point.theta.end(), 0.0) / static_cast<double>(C);
+    const double mean =
+        std::accumulate(point.theta.begin() + weights, point.theta.end(), 0.0) / static_cast<double>(C);
     for (auto b = point.theta.begin() + weights; b != point.theta.end(); ++b) *b -= mean;
   }
   fit.w.assign(point.theta.begin(), point.theta.begin() + weights);

@@ -16,7 +16,8 @@ double f1_of(std::int64_t hits, std::int64_t predicted, std::int64_t present) {
 }
 
 // Everything that needs only labels and predictions.
-Metrics count_metrics(std::span<const std::int32_t> labels, std::span<const std::int32_t> predicted, std::int64_t C) {
+Metrics count_metrics(std::span<const std::int32_t> labels, std::span<const std::int32_t> predicted,
+                      std::int64_t C) {
   std::vector<std::int64_t> hits(at(C)), called(at(C)), present(at(C));
   for (std::size_t i = 0; i < labels.size(); ++i) {
     ++present[at(labels[i])];
@@ -94,7 +95,8 @@ double calibration_error(std::span<const double> p, std::span<const std::int32_t
 }
 
 Metrics binary_metrics(std::span<const double> scores, std::span<const std::int32_t> labels, ScoreKind kind) {
-  sonde_check(!labels.empty() && scores.size() == labels.size(), "{} scores, {} labels", scores.size(), labels.size());
+  sonde_check(!labels.empty() && scores.size() == labels.size(), "{} scores, {} labels", scores.size(),
+              labels.size());
   std::vector<std::int32_t> predicted(labels.size());
   for (std::size_t i = 0; i < labels.size(); ++i) predicted[i] = scores[i] > 0;
   Metrics m = count_metrics(labels, predicted, 2);
@@ -112,7 +114,8 @@ Metrics binary_metrics(std::span<const double> scores, std::span<const std::int3
 }
 
 Metrics probability_metrics(std::span<const double> p, std::span<const std::int32_t> labels) {
-  sonde_check(!labels.empty() && p.size() == labels.size(), "{} probabilities, {} labels", p.size(), labels.size());
+  sonde_check(!labels.empty() && p.size() == labels.size(), "{} probabilities, {} labels", p.size(),
+              labels.size());
   const double least = std::ldexp(1.0, -52);
   std::vector<std::int32_t> predicted(labels.size());
   double loss = 0;
@@ -131,8 +134,8 @@ Metrics probability_metrics(std::span<const double> p, std::span<const std::int3
 Metrics class_metrics(std::span<const double> scores, std::span<const std::int32_t> labels, std::int64_t C,
                       ScoreKind kind) {
   const auto n = static_cast<std::int64_t>(labels.size());
-  sonde_check(n > 0 && C > 2 && static_cast<std::int64_t>(scores.size()) == n * C, "{} scores, {} labels, {} classes",
-              scores.size(), n, C);
+  sonde_check(n > 0 && C > 2 && static_cast<std::int64_t>(scores.size()) == n * C,
+              "{} scores, {} labels, {} classes", scores.size(), n, C);
   std::vector<double> p(scores.begin(), scores.end()), confidence(at(n));
   std::vector<std::int32_t> predicted(at(n)), right(at(n));
   double loss = 0;
@@ -173,7 +176,8 @@ Metrics class_metrics(std::span<const double> scores, std::span<const std::int32
 }
 
 Metrics metrics_of(const Predictions& p) {
-  return p.C == 1 ? binary_metrics(p.scores, p.labels, p.kind) : class_metrics(p.scores, p.labels, p.C, p.kind);
+  return p.C == 1 ? binary_metrics(p.scores, p.labels, p.kind)
+                  : class_metrics(p.scores, p.labels, p.C, p.kind);
 }
 
 }  // namespace sonde

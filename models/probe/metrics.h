@@ -1,4 +1,5 @@
-// How good predictions are. A value that is not defined (AUC of one class) is NaN; outputs show it as empty or null.
+// How good predictions are. A value that is not defined (AUC of one class) is NaN; outputs show it as empty
+// or null.
 #pragma once
 
 #include <cstdint>
@@ -16,23 +17,25 @@ struct Metrics {
   double balanced_accuracy = kUndefined;  // mean recall; undefined when one of two classes is absent
   double f1 = kUndefined;                 // of label 1; 0 without a true positive; several classes: macro
   double f1_label0 = kUndefined;          // of label 0 (the first class)
-  double auc = kUndefined;                // a tie counts one half; several classes: one against the rest, macro
-  double log_loss = kUndefined;           // mean, natural logarithm; only where scores are log odds
-  double ece = kUndefined;                // confidence max(p, 1-p) against being right, 15 bins
-  double ece_probability = kUndefined;    // p against label 1, 15 bins; two classes only
+  double auc = kUndefined;              // a tie counts one half; several classes: one against the rest, macro
+  double log_loss = kUndefined;         // mean, natural logarithm; only where scores are log odds
+  double ece = kUndefined;              // confidence max(p, 1-p) against being right, 15 bins
+  double ece_probability = kUndefined;  // p against label 1, 15 bins; two classes only
 };
 
-// What a score means: log_odds gives probabilities (logistic, lda); a margin only ranks (ridge, mean-difference).
+// What a score means: log_odds gives probabilities (logistic, lda); a margin only ranks (ridge,
+// mean-difference).
 enum class ScoreKind { log_odds, margin };
 
 // Two classes: label 1 is predicted where the score is above 0.
-Metrics binary_metrics(std::span<const double> scores /*[n]*/, std::span<const std::int32_t> labels /*[n] 0|1*/,
-                       ScoreKind kind);
+Metrics binary_metrics(std::span<const double> scores /*[n]*/,
+                       std::span<const std::int32_t> labels /*[n] 0|1*/, ScoreKind kind);
 // The same from probabilities: label 1 where p > 1/2; for the log-loss p is clipped to [2^-52, 1 - 2^-52].
-Metrics probability_metrics(std::span<const double> p /*[n]*/, std::span<const std::int32_t> labels /*[n] 0|1*/);
+Metrics probability_metrics(std::span<const double> p /*[n]*/,
+                            std::span<const std::int32_t> labels /*[n] 0|1*/);
 // C classes: the highest score is predicted, the first of equals.
-Metrics class_metrics(std::span<const double> scores /*[n, C]*/, std::span<const std::int32_t> labels /*[n] 0..C-1*/,
-                      std::int64_t C, ScoreKind kind);
+Metrics class_metrics(std::span<const double> scores /*[n, C]*/,
+                      std::span<const std::int32_t> labels /*[n] 0..C-1*/, std::int64_t C, ScoreKind kind);
 
 // Probability that a positive row scores above a negative one, ties one half; NaN when a class is absent.
 double auc(std::span<const double> scores, std::span<const std::int32_t> positive);
@@ -54,8 +57,8 @@ struct Interval {
 struct Intervals {
   Interval accuracy, balanced_accuracy, f1, auc, log_loss;
 };
-// 95 % percentile intervals over `resamples` bootstrap draws of the test rows; a draw in which a metric is undefined
-// does not count for it. Depends on the seed alone, not on threads. 0 resamples: undefined.
+// 95 % percentile intervals over `resamples` bootstrap draws of the test rows; a draw in which a metric is
+// undefined does not count for it. Depends on the seed alone, not on threads. 0 resamples: undefined.
 Intervals bootstrap_intervals(const Predictions& predictions, int resamples, std::uint64_t seed);
 
 }  // namespace sonde

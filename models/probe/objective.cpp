@@ -8,10 +8,11 @@ namespace {
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 }  // namespace
 
-LogisticObjective::LogisticObjective(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
-                                     std::int64_t classes, double C)
+LogisticObjective::LogisticObjective(ProbeOps& ops, const TrainingRows& train,
+                                     std::span<const std::int32_t> labels, std::int64_t classes, double C)
     : ops_(ops), train_(train), D_(train.x.D), C_(classes == 2 ? 1 : classes), n_(train.x.n()), penalty_(C) {
-  if (C_ > 1) labels_.assign(labels.begin(), labels.end());
+  if (C_ > 1)
+    labels_.assign(labels.begin(), labels.end());
   else
     for (const std::int32_t label : labels) signs_.push_back(label != 0 ? 1 : -1);
   curvature_.resize(at(n_ * C_));
@@ -24,8 +25,10 @@ double LogisticObjective::evaluate(std::span<const double> theta, std::span<doub
   const std::span<const double> b = theta.subspan(weights);
   const std::span<double> gw = gradient.first(weights), gb = gradient.subspan(weights);
   double loss = 0;
-  if (C_ == 1) ops_.logistic({&loss, 1}, gw, gb, train_.x, scaled_, b, signs_, curvature_);
-  else loss = ops_.softmax(gw, gb, train_.x, scaled_, b, labels_, curvature_);
+  if (C_ == 1)
+    ops_.logistic({&loss, 1}, gw, gb, train_.x, scaled_, b, signs_, curvature_);
+  else
+    loss = ops_.softmax(gw, gb, train_.x, scaled_, b, labels_, curvature_);
   double norm = 0;
   for (std::size_t i = 0; i < weights; ++i) {
     gw[i] = penalty_ * gw[i] / train_.scale[i % at(D_)] + theta[i];
@@ -38,7 +41,8 @@ double LogisticObjective::evaluate(std::span<const double> theta, std::span<doub
 // Adds C sum_i weights_i (z_i, 1) (z_i, 1)' to the rows and columns of targets `row` and `column`.
 void LogisticObjective::add_block(std::vector<double>& h, std::int64_t row, std::int64_t column,
                                   std::span<const double> weights) {
-  const std::int64_t P = C_ * (D_ + 1), r0 = row * D_, c0 = column * D_, rb = C_ * D_ + row, cb = C_ * D_ + column;
+  const std::int64_t P = C_ * (D_ + 1), r0 = row * D_, c0 = column * D_, rb = C_ * D_ + row,
+                     cb = C_ * D_ + column;
   gram_.resize(at(D_ * D_));
   std::vector<double> border(at(D_));
   ops_.gram(gram_, train_.x, weights);
@@ -64,14 +68,16 @@ void LogisticObjective::hessian(std::vector<double>& h) {
   std::vector<double> weights(at(n_));
   for (std::int64_t k = 0; k < C_; ++k)
     for (std::int64_t l = 0; l <= k; ++l) {
-      if (C_ == 1) weights = curvature_;
+      if (C_ == 1)
+        weights = curvature_;
       else
         for (std::int64_t i = 0; i < n_; ++i)
           weights[at(i)] = curvature_[at(i * C_ + k)] * ((k == l ? 1.0 : 0.0) - curvature_[at(i * C_ + l)]);
       add_block(h, k, l, weights);
     }
   for (std::int64_t i = 0; i < P; ++i)  // the targets' blocks above the diagonal
-    for (std::int64_t j = 0; j < i; ++j) h[at(j * P + i)] = h[at(i * P + j)] = h[at(std::max(i, j) * P + std::min(i, j))];
+    for (std::int64_t j = 0; j < i; ++j)
+      h[at(j * P + i)] = h[at(i * P + j)] = h[at(std::max(i, j) * P + std::min(i, j))];
   for (std::int64_t i = 0; i < C_ * D_; ++i) h[at(i * P + i)] += 1;
   if (C_ > 1)
     for (std::int64_t k = C_ * D_; k < P; ++k)

@@ -60,9 +60,16 @@ Json point_json(int layer, std::size_t L) {
 }
 
 Json options_json(const ProbeOptions& o) {
-  return {{"kind", name(o.kind)},     {"standardise", o.standardise}, {"C", o.logistic.C},      {"tolerance", o.logistic.tolerance},
-          {"alpha", o.alpha},         {"shrinkage", o.shrinkage},     {"bootstrap", o.bootstrap}, {"seed", o.seed},
-          {"shuffled_labels", o.control_shuffled}, {"random_features", o.control_random}};
+  return {{"kind", name(o.kind)},
+          {"standardise", o.standardise},
+          {"C", o.logistic.C},
+          {"tolerance", o.logistic.tolerance},
+          {"alpha", o.alpha},
+          {"shrinkage", o.shrinkage},
+          {"bootstrap", o.bootstrap},
+          {"seed", o.seed},
+          {"shuffled_labels", o.control_shuffled},
+          {"random_features", o.control_random}};
 }
 
 bool log_odds(ProbeKind kind) { return kind == ProbeKind::logistic || kind == ProbeKind::lda; }
@@ -75,9 +82,11 @@ void write_probe_csv(const std::filesystem::path& path, std::span<const ProbeRun
   out += '\n';
   for (const ProbeRun& run : runs)
     for (const ProbeResult& r : run.results) {
-      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}", csv_quote(run.model), csv_quote(run.dataset), csv_quote(run.task.labels.column),
-                         csv_quote(run.variant), name(run.options.kind), csv_quote(r.site), r.layer < 0 ? "" : std::to_string(r.layer), r.n_train,
-                         r.n_test, std::isnan(r.metrics.accuracy) ? "" : std::to_string(r.metrics.correct), r.converged ? 1 : 0, r.iterations);
+      out += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{}", csv_quote(run.model), csv_quote(run.dataset),
+                         csv_quote(run.task.labels.column), csv_quote(run.variant), name(run.options.kind),
+                         csv_quote(r.site), r.layer < 0 ? "" : std::to_string(r.layer), r.n_train, r.n_test,
+                         std::isnan(r.metrics.accuracy) ? "" : std::to_string(r.metrics.correct),
+                         r.converged ? 1 : 0, r.iterations);
       for (const Column& column : kColumns) out += "," + csv_number(column.value(r));
       out += '\n';
     }
@@ -99,13 +108,19 @@ void write_probe_json(const std::filesystem::path& path, std::span<const ProbeRu
                 {"curves", Json::array()},
                 {"results", Json::array()}};
     for (const HookCurve& curve : hook_curves(run.results))
-      one["curves"].push_back({{"hook", curve.hook},
-                               {"layers", curve.layers.size()},
-                               {"jump_point", point_json(curve.points.jump, curve.layers.size())},
-                               {"converging_point", point_json(curve.points.converging, curve.layers.size())}});
+      one["curves"].push_back(
+          {{"hook", curve.hook},
+           {"layers", curve.layers.size()},
+           {"jump_point", point_json(curve.points.jump, curve.layers.size())},
+           {"converging_point", point_json(curve.points.converging, curve.layers.size())}});
     for (const ProbeResult& r : run.results) {
-      Json row = {{"site", r.site}, {"layer", r.layer < 0 ? Json(nullptr) : Json(r.layer)}, {"n_train", r.n_train}, {"n_test", r.n_test},
-                  {"correct", r.metrics.correct}, {"converged", r.converged}, {"iterations", r.iterations}};
+      Json row = {{"site", r.site},
+                  {"layer", r.layer < 0 ? Json(nullptr) : Json(r.layer)},
+                  {"n_train", r.n_train},
+                  {"n_test", r.n_test},
+                  {"correct", r.metrics.correct},
+                  {"converged", r.converged},
+                  {"iterations", r.iterations}};
       for (const Column& column : kColumns) row[column.name] = json_number(column.value(r));
       one["results"].push_back(std::move(row));
     }
@@ -127,7 +142,8 @@ void write_probe_weights(const std::filesystem::path& path, std::span<const Prob
       tensors.push_back({start + "mean", view(r.model.mean, {r.model.D})});
       tensors.push_back({start + "scale", view(r.model.scale, {r.model.D})});
     }
-  write_safetensors(path, tensors, {{"format", "sonde-probes"}, {"score", "weight . (x - mean) / scale + bias"}});
+  write_safetensors(path, tensors,
+                    {{"format", "sonde-probes"}, {"score", "weight . (x - mean) / scale + bias"}});
 }
 
 DepthReport probe_report(std::span<const ProbeRun> runs) {
@@ -140,7 +156,10 @@ DepthReport probe_report(std::span<const ProbeRun> runs) {
       const std::string hook = hook_pattern(r.site);
       const auto [entry, fresh] = place.try_emplace(hook, report.curves.size());
       if (fresh) {
-        ReportCurve curve{run.model, run.dataset, run.task.labels.column, run.variant, hook, r.n_train, r.n_test, r.majority, -1, -1, {}};
+        ReportCurve curve{run.model,   run.dataset, run.task.labels.column,
+                          run.variant, hook,        r.n_train,
+                          r.n_test,    r.majority,  -1,
+                          -1,          {}};
         for (const HookCurve& known : hooks)
           if (known.hook == hook) {
             curve.jump = known.points.jump;
@@ -174,14 +193,17 @@ DepthReport probe_report(std::span<const ProbeRun> runs) {
   const ProbeOptions& o = runs[0].options;
   const std::string strength = o.kind == ProbeKind::logistic ? fmt::format(" (L2, C = {:g})", o.logistic.C)
                                : o.kind == ProbeKind::lda    ? fmt::format(" (shrinkage {:g})", o.shrinkage)
-                               : o.kind == ProbeKind::mean_difference ? ""
-                                                                      : fmt::format(" (alpha = {:g})", o.alpha);
+                               : o.kind == ProbeKind::mean_difference
+                                   ? ""
+                                   : fmt::format(" (alpha = {:g})", o.alpha);
   std::string models;
   for (const ProbeRun& run : runs)
     if (models.find(run.model) == std::string::npos) models += (models.empty() ? "" : ", ") + run.model;
   bool raw = false, standardised = false;
   for (const ProbeRun& run : runs) (run.options.standardise ? standardised : raw) = true;
-  const char* features = raw && standardised ? "standardised, and as they are" : raw ? "as they are" : "standardised on the train rows";
+  const char* features = raw && standardised ? "standardised, and as they are"
+                         : raw               ? "as they are"
+                                             : "standardised on the train rows";
   report.facts = {{"model", models},
                   {"probe", std::string(name(o.kind)) + strength},
                   {"features", features},
@@ -193,14 +215,16 @@ std::vector<SavedProbe> read_probes(const std::filesystem::path& dir) {
   const std::filesystem::path json_path = dir / "probes.json", weights_path = dir / "probes.safetensors";
   const Json json = read_json(json_path);
   if (!json.is_object() || json.value("format", "") != "sonde-probes")
-    fail_hint("give the folder that `sonde probe --out` wrote", "{}: key format: expected sonde-probes", json_path.string());
+    fail_hint("give the folder that `sonde probe --out` wrote", "{}: key format: expected sonde-probes",
+              json_path.string());
   const auto weights = Safetensors::open(weights_path);
   const auto tensor = [&](const std::string& name, std::size_t expected) {
     const SafetensorsTensor* found = weights->find(name);
     if (found == nullptr) fail("{}: tensor {} is missing", weights_path.string(), name);
     const Tensor& view = found->view;
     if (view.dtype != DType::f64 || (expected > 0 && static_cast<std::size_t>(view.count()) != expected))
-      fail("{}: tensor {}: found {}, expected {} values of f64", weights_path.string(), name, view.describe(), expected);
+      fail("{}: tensor {}: found {}, expected {} values of f64", weights_path.string(), name, view.describe(),
+           expected);
     std::vector<double> values(static_cast<std::size_t>(view.count()));
     std::memcpy(values.data(), view.data, 8 * values.size());
     return values;
@@ -238,8 +262,8 @@ std::string csv_quote(const std::string& text) {
   return out + "\"";
 }
 
-std::vector<ScoredRow> apply_probe(ProbeOps& ops, const SavedProbe& probe, const float* x, std::int64_t stride,
-                                   std::span<const std::int64_t> rows) {
+std::vector<ScoredRow> apply_probe(ProbeOps& ops, const SavedProbe& probe, const float* x,
+                                   std::int64_t stride, std::span<const std::int64_t> rows) {
   const auto C = static_cast<std::size_t>(probe.model.C);
   const std::vector<double> scores = probe.model.scores(ops, x, stride, rows);
   std::vector<ScoredRow> out;
@@ -249,7 +273,8 @@ std::vector<ScoredRow> apply_probe(ProbeOps& ops, const SavedProbe& probe, const
     if (probe.classes.empty()) {
       row.prediction = fmt::format("{}", row.scores[0]);
     } else {
-      const auto best = static_cast<std::size_t>(std::max_element(row.scores.begin(), row.scores.end()) - row.scores.begin());
+      const auto best = static_cast<std::size_t>(std::max_element(row.scores.begin(), row.scores.end()) -
+                                                 row.scores.begin());
       row.prediction = probe.classes[C == 1 ? (row.scores[0] > 0 ? 1 : 0) : best];
       if (probe.kind == ScoreKind::log_odds) {
         double rest = C == 1 ? 1 + std::exp(-row.scores[0]) : 0;

@@ -25,7 +25,8 @@ struct ProbeRun {
 void write_probe_csv(const std::filesystem::path& path, std::span<const ProbeRun> runs);
 // Options, classes, results, and per hook over the layers the jump and converging points (i, i/L, or null).
 void write_probe_json(const std::filesystem::path& path, std::span<const ProbeRun> runs);
-// Per run r and site: "r/SITE/weight" f64 [C, D], "bias" [C], "mean" and "scale" [D]; score = weight . (x - mean) / scale + bias.
+// Per run r and site: "r/SITE/weight" f64 [C, D], "bias" [C], "mean" and "scale" [D]; score = weight . (x -
+// mean) / scale + bias.
 void write_probe_weights(const std::filesystem::path& path, std::span<const ProbeRun> runs);
 DepthReport probe_report(std::span<const ProbeRun> runs);
 
@@ -40,12 +41,12 @@ std::vector<SavedProbe> read_probes(const std::filesystem::path& dir);
 
 struct ScoredRow {
   std::int64_t row;
-  std::string prediction;      // a class, or the regression's value
-  double probability;          // of label 1 (two classes) or of the prediction (several); -1: the probe has none
+  std::string prediction;  // a class, or the regression's value
+  double probability;      // of label 1 (two classes) or of the prediction (several); -1: the probe has none
   std::vector<double> scores;  // one for two classes, else one per class
 };
-std::vector<ScoredRow> apply_probe(ProbeOps& ops, const SavedProbe& probe, const float* x /*[.., D]*/, std::int64_t stride,
-                                   std::span<const std::int64_t> rows);
+std::vector<ScoredRow> apply_probe(ProbeOps& ops, const SavedProbe& probe, const float* x /*[.., D]*/,
+                                   std::int64_t stride, std::span<const std::int64_t> rows);
 std::string csv_quote(const std::string& text);
 
 }  // namespace sonde

@@ -33,8 +33,10 @@ RowLabels labels_of(const SiteFeatures& f, const Labels& labels, std::span<const
   RowLabels out;
   for (const std::int64_t row : rows) {
     const std::size_t document = at(f.row_document[at(row)]);
-    if (labels.values.empty()) out.classes.push_back(labels.of_document[document]);
-    else out.values.push_back(labels.values[document]);
+    if (labels.values.empty())
+      out.classes.push_back(labels.of_document[document]);
+    else
+      out.values.push_back(labels.values[document]);
   }
   return out;
 }
@@ -42,11 +44,16 @@ RowLabels labels_of(const SiteFeatures& f, const Labels& labels, std::span<const
 Fit fit_probe(ProbeOps& ops, const TrainingRows& train, const RowLabels& labels, std::int64_t classes,
               const ProbeOptions& options) {
   switch (options.kind) {
-    case ProbeKind::logistic: return fit_logistic(ops, train, labels.classes, classes, options.logistic);
-    case ProbeKind::ridge: return fit_ridge_classifier(ops, train, labels.classes, classes, options.alpha);
-    case ProbeKind::ridge_regression: return fit_ridge(ops, train, labels.values, 1, options.alpha);
-    case ProbeKind::mean_difference: return fit_mean_difference(ops, train, labels.classes, classes);
-    case ProbeKind::lda: return fit_lda(ops, train, labels.classes, classes, options.shrinkage);
+    case ProbeKind::logistic:
+      return fit_logistic(ops, train, labels.classes, classes, options.logistic);
+    case ProbeKind::ridge:
+      return fit_ridge_classifier(ops, train, labels.classes, classes, options.alpha);
+    case ProbeKind::ridge_regression:
+      return fit_ridge(ops, train, labels.values, 1, options.alpha);
+    case ProbeKind::mean_difference:
+      return fit_mean_difference(ops, train, labels.classes, classes);
+    case ProbeKind::lda:
+      return fit_lda(ops, train, labels.classes, classes, options.shrinkage);
   }
   return {};
 }
@@ -61,21 +68,25 @@ struct Fold {
 Fold fold_rows(const SiteFeatures& f, const Split& split, int fold) {
   Fold out;
   for (std::size_t i = 0; i < f.row_document.size(); ++i)
-    (split.test_fold[at(f.row_document[i])] == fold ? out.test : out.train).push_back(static_cast<std::int64_t>(i));
+    (split.test_fold[at(f.row_document[i])] == fold ? out.test : out.train)
+        .push_back(static_cast<std::int64_t>(i));
   return out;
 }
 
-void check_side(const SiteFeatures& f, const Labels& labels, std::span<const std::int64_t> rows, const char* side,
-                bool all_classes) {
+void check_side(const SiteFeatures& f, const Labels& labels, std::span<const std::int64_t> rows,
+                const char* side, bool all_classes) {
   if (rows.empty()) fail_hint("choose another split", "label column '{}': no {} rows", labels.column, side);
   if (labels.classes.empty()) return;
   std::vector<std::int64_t> count(labels.classes.size());
   for (const std::int32_t c : labels_of(f, labels, rows).classes) ++count[at(c)];
-  const auto present = static_cast<std::size_t>(std::count_if(count.begin(), count.end(), [](auto n) { return n > 0; }));
-  const auto first = static_cast<std::size_t>(std::find_if(count.begin(), count.end(), [](auto n) { return n > 0; }) - count.begin());
+  const auto present =
+      static_cast<std::size_t>(std::count_if(count.begin(), count.end(), [](auto n) { return n > 0; }));
+  const auto first = static_cast<std::size_t>(
+      std::find_if(count.begin(), count.end(), [](auto n) { return n > 0; }) - count.begin());
   if (present < 2)
     fail_hint("choose another split, so that both sides hold more than one class",
-              "label column '{}': the {} rows hold a single class ('{}')", labels.column, side, labels.classes[first]);
+              "label column '{}': the {} rows hold a single class ('{}')", labels.column, side,
+              labels.classes[first]);
   if (all_classes && present < count.size()) {
     const auto missing = static_cast<std::size_t>(std::find(count.begin(), count.end(), 0) - count.begin());
     fail_hint("choose another split, or leave rows of that class out",
@@ -84,10 +95,12 @@ void check_side(const SiteFeatures& f, const Labels& labels, std::span<const std
 }
 
 // Fits on one fold and appends the scores of its test rows.
-Fit run_fold(ProbeOps& ops, const float* x, const SiteFeatures& f, const Fold& fold, const RowLabels& train_labels,
-             const ProbeTask& task, const ProbeOptions& options, Predictions& out, LinearModel& model) {
+Fit run_fold(ProbeOps& ops, const float* x, const SiteFeatures& f, const Fold& fold,
+             const RowLabels& train_labels, const ProbeTask& task, const ProbeOptions& options,
+             Predictions& out, LinearModel& model) {
   const TrainingRows train(ops, x, f.D, fold.train, options.standardise);
-  Fit fit = fit_probe(ops, train, train_labels, static_cast<std::int64_t>(task.labels.classes.size()), options);
+  Fit fit =
+      fit_probe(ops, train, train_labels, static_cast<std::int64_t>(task.labels.classes.size()), options);
   model = train.model(std::move(fit.w), std::move(fit.b));
   const std::vector<double> scores = model.scores(ops, x, f.D, fold.test);
   out.C = model.C;
@@ -95,7 +108,8 @@ Fit run_fold(ProbeOps& ops, const float* x, const SiteFeatures& f, const Fold& f
   return fit;
 }
 
-// Normal numbers with each column's mean and deviation over all rows: what a probe gets from features that know nothing.
+// Normal numbers with each column's mean and deviation over all rows: what a probe gets from features that
+// know nothing.
 std::vector<float> random_features(ProbeOps& ops, const SiteFeatures& f, std::uint32_t seed) {
   std::vector<std::int64_t> rows(f.row_document.size());
   std::iota(rows.begin(), rows.end(), std::int64_t{0});
@@ -105,7 +119,8 @@ std::vector<float> random_features(ProbeOps& ops, const SiteFeatures& f, std::ui
   for (std::size_t i = 0; i < rows.size(); ++i) {
     SplitMix random(seed, i);
     for (std::int64_t j = 0; j < f.D; ++j)
-      out[i * at(f.D) + at(j)] = static_cast<float>(moments.mean[at(j)] + moments.scale[at(j)] * random.normal());
+      out[i * at(f.D) + at(j)] =
+          static_cast<float>(moments.mean[at(j)] + moments.scale[at(j)] * random.normal());
   }
   return out;
 }
@@ -147,7 +162,8 @@ ProbeKind parse_probe_kind(std::string_view wanted) {
 
 std::string_view name(ProbeKind kind) { return kKinds[static_cast<int>(kind)].name; }
 
-ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& task, const ProbeOptions& options) {
+ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& task,
+                       const ProbeOptions& options) {
   const bool regression = options.kind == ProbeKind::ridge_regression;
   sonde_check(regression != task.labels.values.empty(), "labels and kind disagree");
   check_finite(f);
@@ -156,7 +172,8 @@ ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& ta
   result.layer = f.layer;
   Predictions predictions{1, {}, {}, score_kind(options.kind)}, shuffled = predictions, random = predictions;
   std::vector<double> truth;
-  const std::vector<float> noise = options.control_random ? random_features(ops, f, options.seed) : std::vector<float>();
+  const std::vector<float> noise =
+      options.control_random ? random_features(ops, f, options.seed) : std::vector<float>();
   result.objective = result.gradient_max = 0;
   result.converged = true;
   double train_right = 0;
@@ -177,21 +194,27 @@ ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& ta
     if (i == 0) result.n_train = static_cast<std::int64_t>(fold.train.size());
     result.n_test += static_cast<std::int64_t>(fold.test.size());
     result.objective += fit.objective / task.split.folds;
-    result.gradient_max = std::max(fit.gradient_max, std::isnan(fit.gradient_max) ? fit.gradient_max : result.gradient_max);
+    result.gradient_max =
+        std::max(fit.gradient_max, std::isnan(fit.gradient_max) ? fit.gradient_max : result.gradient_max);
     result.iterations = std::max(result.iterations, fit.iterations);
     result.converged = result.converged && fit.converged;
     if (!regression) {
-      const Predictions own{result.model.C, result.model.scores(ops, f.x, f.D, fold.train), train_labels.classes, predictions.kind};
+      const Predictions own{result.model.C, result.model.scores(ops, f.x, f.D, fold.train),
+                            train_labels.classes, predictions.kind};
       train_right += metrics_of(own).accuracy / task.split.folds;
     }
     LinearModel unused;
-    if (options.control_random) run_fold(ops, noise.data(), f, fold, train_labels, task, options, random, unused);
+    if (options.control_random)
+      run_fold(ops, noise.data(), f, fold, train_labels, task, options, random, unused);
     if (options.control_shuffled) {
-      const auto order = numpy_permutation(static_cast<std::int64_t>(fold.train.size()), options.seed + static_cast<std::uint32_t>(i));
+      const auto order = numpy_permutation(static_cast<std::int64_t>(fold.train.size()),
+                                           options.seed + static_cast<std::uint32_t>(i));
       RowLabels mixed = train_labels;
       for (std::size_t r = 0; r < order.size(); ++r) {
-        if (regression) mixed.values[r] = train_labels.values[at(order[r])];
-        else mixed.classes[r] = train_labels.classes[at(order[r])];
+        if (regression)
+          mixed.values[r] = train_labels.values[at(order[r])];
+        else
+          mixed.classes[r] = train_labels.classes[at(order[r])];
       }
       run_fold(ops, f.x, f, fold, mixed, task, options, shuffled, unused);
     }
@@ -203,7 +226,8 @@ ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& ta
     result.metrics = metrics_of(predictions);
     std::vector<std::int64_t> count(task.labels.classes.size());
     for (const std::int32_t label : predictions.labels) ++count[at(label)];
-    result.majority = static_cast<double>(*std::max_element(count.begin(), count.end())) / static_cast<double>(result.n_test);
+    result.majority = static_cast<double>(*std::max_element(count.begin(), count.end())) /
+                      static_cast<double>(result.n_test);
     result.intervals = bootstrap_intervals(predictions, options.bootstrap, options.seed);
     if (options.control_shuffled) {
       const Metrics m = metrics_of(shuffled);
@@ -231,24 +255,27 @@ FeatureSource store_features(const StoreReader& reader, std::span<const std::siz
   for (const std::size_t index : wanted) {
     const StoreSite& site = reader.sites()[index];
     source.sites.push_back({site.name, per_layer(site.site.hook) ? site.site.layer : -1, site.width(),
-                            [&reader, index](std::int64_t first, std::int64_t n, float* out) { reader.read(index, first, n, out); }});
+                            [&reader, index](std::int64_t first, std::int64_t n, float* out) {
+                              reader.read(index, first, n, out);
+                            }});
   }
   source.row_document = reader.row_document();
   source.documents = static_cast<std::int64_t>(reader.documents().size());
   return source;
 }
 
-std::vector<std::vector<ProbeResult>> run_probes(const FeatureSource& source, std::span<const ProbeTask> tasks,
-                                                 const ProbeOptions& options, std::int64_t memory,
-                                                 const std::function<void(std::size_t, std::size_t)>& progress) {
+std::vector<std::vector<ProbeResult>> run_probes(
+    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
+    std::int64_t memory, const std::function<void(std::size_t, std::size_t)>& progress) {
   for (const ProbeTask& task : tasks) {
-    const auto labels = static_cast<std::int64_t>(std::max(task.labels.of_document.size(), task.labels.values.size()));
+    const auto labels =
+        static_cast<std::int64_t>(std::max(task.labels.of_document.size(), task.labels.values.size()));
     if (labels != source.documents)
       fail_hint("row i of the labels is document i: give the table that the store was made from",
-                "label column '{}': found {} rows, expected {} (one per document of the store)", task.labels.column, labels,
-                source.documents);
-    sonde_check(static_cast<std::int64_t>(task.split.test_fold.size()) == labels, "split of {} documents, {} labels",
-                task.split.test_fold.size(), labels);
+                "label column '{}': found {} rows, expected {} (one per document of the store)",
+                task.labels.column, labels, source.documents);
+    sonde_check(static_cast<std::int64_t>(task.split.test_fold.size()) == labels,
+                "split of {} documents, {} labels", task.split.test_fold.size(), labels);
   }
   const auto n = static_cast<std::int64_t>(source.row_document.size());
   const auto ops = make_cpu_probe_ops();
@@ -263,12 +290,14 @@ std::vector<std::vector<ProbeResult>> run_probes(const FeatureSource& source, st
     constexpr std::int64_t kRows = 8192;
     for (std::int64_t row = 0; row < n; row += kRows)
       for (std::size_t s = first; s < end; ++s)
-        source.sites[s].read(row, std::min(kRows, n - row), features[s - first].data() + row * source.sites[s].D);
+        source.sites[s].read(row, std::min(kRows, n - row),
+                             features[s - first].data() + row * source.sites[s].D);
     for (std::size_t s = first; s < end; ++s) {
       const auto& site = source.sites[s];
       for (std::size_t t = 0; t < tasks.size(); ++t)
-        results[t].push_back(probe_site(*ops, {site.site, site.layer, features[s - first].data(), site.D, source.row_document},
-                                        tasks[t], options));
+        results[t].push_back(
+            probe_site(*ops, {site.site, site.layer, features[s - first].data(), site.D, source.row_document},
+                       tasks[t], options));
       std::vector<float>().swap(features[s - first]);
       if (progress) progress(s + 1, source.sites.size());
     }

@@ -1,5 +1,6 @@
-// sonde probe's middle: labels, split and options in, one result per site out. Rows of a site are float32; all
-// arithmetic is float64. A document's rows (its tokens) all carry the document's label and lie on the document's side.
+// sonde probe's middle: labels, split and options in, one result per site out. Rows of a site are float32;
+// all arithmetic is float64. A document's rows (its tokens) all carry the document's label and lie on the
+// document's side.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +26,13 @@ std::string_view name(ProbeKind kind);
 struct ProbeOptions {
   ProbeKind kind = ProbeKind::logistic;
   bool standardise = true;
-  LogisticOptions logistic;     // C, tolerance
-  double alpha = 1;             // ridge
-  double shrinkage = 0;         // lda
-  int bootstrap = 1000;         // draws for the intervals; 0: none
+  LogisticOptions logistic;       // C, tolerance
+  double alpha = 1;               // ridge
+  double shrinkage = 0;           // lda
+  int bootstrap = 1000;           // draws for the intervals; 0: none
   bool control_shuffled = false;  // train once more on shuffled labels
   bool control_random = false;    // and on random features of the same means and deviations
-  std::uint32_t seed = 42;      // of bootstrap and controls
+  std::uint32_t seed = 42;        // of bootstrap and controls
 };
 
 // One label column with its split: everything a probe needs besides features.
@@ -42,19 +43,19 @@ struct ProbeTask {
 
 struct ProbeResult {
   std::string site;
-  int layer = -1;                // -1 where the hook exists once per model
+  int layer = -1;  // -1 where the hook exists once per model
   std::int64_t n_train = 0, n_test = 0;
-  Metrics metrics;               // on the test rows; of several folds: on all of them together
+  Metrics metrics;  // on the test rows; of several folds: on all of them together
   Intervals intervals;
   double majority = kUndefined;  // share of the test rows' most frequent class: accuracy without looking
   double r2 = kUndefined;        // ridge_regression
   double train_accuracy = kUndefined;
   double objective = kUndefined, gradient_max = kUndefined;  // of several folds: mean, largest
   int iterations = 0;
-  bool converged = false;        // in every fold
+  bool converged = false;  // in every fold
   double shuffled_accuracy = kUndefined, shuffled_auc = kUndefined;
   double random_accuracy = kUndefined, random_auc = kUndefined;
-  LinearModel model;             // of several folds: trained on all rows
+  LinearModel model;  // of several folds: trained on all rows
   // Hewitt and Liang 2019: how much of the accuracy the same probe does not reach on shuffled labels.
   double selectivity() const { return metrics.accuracy - shuffled_accuracy; }
 };
@@ -67,7 +68,8 @@ struct SiteFeatures {
   std::int64_t D = 0;
   std::span<const std::int64_t> row_document;
 };
-ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& features, const ProbeTask& task, const ProbeOptions& options);
+ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& features, const ProbeTask& task,
+                       const ProbeOptions& options);
 
 // What a run of probes reads from: a store, or features in memory.
 struct FeatureSource {
@@ -84,20 +86,22 @@ struct FeatureSource {
 // The sites of `wanted` (indices into reader.sites()), which must outlive the source.
 FeatureSource store_features(const StoreReader& reader, std::span<const std::size_t> wanted);
 
-// Every task on every site: [task][site]. Each row is read once; as many sites as fit into `memory` bytes are read
-// together, so that each shard is walked once per block of sites. `progress(done, all)` after every site.
-std::vector<std::vector<ProbeResult>> run_probes(const FeatureSource& source, std::span<const ProbeTask> tasks,
-                                                 const ProbeOptions& options, std::int64_t memory,
-                                                 const std::function<void(std::size_t, std::size_t)>& progress = {});
+// Every task on every site: [task][site]. Each row is read once; as many sites as fit into `memory` bytes are
+// read together, so that each shard is walked once per block of sites. `progress(done, all)` after every
+// site.
+std::vector<std::vector<ProbeResult>> run_probes(
+    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
+    std::int64_t memory, const std::function<void(std::size_t, std::size_t)>& progress = {});
 
-// Jump point: first i >= 1 with a_i / a_(i-1) >= 1.1; converging point: last i >= 1 with |a_i / a_(i-1) - 1| >= 0.03.
-// -1 when there is none.
+// Jump point: first i >= 1 with a_i / a_(i-1) >= 1.1; converging point: last i >= 1 with |a_i / a_(i-1) - 1|
+// >= 0.03. -1 when there is none.
 struct DepthPoints {
   int jump = -1, converging = -1;
 };
 DepthPoints depth_points(std::span<const double> accuracy);
 
-// Results of the same hook over the layers: "blocks.*.ln2.hook_out" and its rows, where every layer 0.. occurs once.
+// Results of the same hook over the layers: "blocks.*.ln2.hook_out" and its rows, where every layer 0..
+// occurs once.
 struct HookCurve {
   std::string hook;
   std::vector<const ProbeResult*> layers;

@@ -19,14 +19,15 @@ std::int64_t test_count(std::int64_t n, double fraction, const char* what) {
     throw UsageError(fmt::format("test fraction: found {}, expected a number between 0 and 1", fraction));
   const auto test = static_cast<std::int64_t>(std::ceil(fraction * static_cast<double>(n)));
   if (test >= n || test == 0)
-    fail_hint("use more rows, or another --test-fraction", "a test fraction of {} of {} {} leaves {} for training", fraction, n,
-              what, n - test);
+    fail_hint("use more rows, or another --test-fraction",
+              "a test fraction of {} of {} {} leaves {} for training", fraction, n, what, n - test);
   return test;
 }
 
 // The fold of each place of a permutation of n: the first n % k folds have one more.
 std::vector<std::int32_t> folds_of(std::int64_t n, int k, std::uint32_t seed, const char* what) {
-  if (k < 2 || k > n) throw UsageError(fmt::format("--folds {}: expected 2 to {} (the number of {})", k, n, what));
+  if (k < 2 || k > n)
+    throw UsageError(fmt::format("--folds {}: expected 2 to {} (the number of {})", k, n, what));
   const std::vector<std::int64_t> order = numpy_permutation(n, seed);
   std::vector<std::int32_t> fold(at(n));
   std::int64_t place = 0;
@@ -68,7 +69,8 @@ Split split_by_column(std::span<const std::string> values, const std::string& co
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (values[i] != "train" && values[i] != "test")
       fail_hint("name another column with --split-column, or leave it out to split by --seed",
-                "split column '{}', row {} (from 0): found '{}', expected train or test", column, i, values[i]);
+                "split column '{}', row {} (from 0): found '{}', expected train or test", column, i,
+                values[i]);
     split.test_fold.push_back(values[i] == "test" ? 0 : Split::kAlwaysTrain);
   }
   for (const char* side : {"train", "test"})

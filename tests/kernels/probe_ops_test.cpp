@@ -1,5 +1,5 @@
-// Every probe pass against plain loops in long double, on awkward sizes, on every path this CPU has, and with equal
-// bits for any number of threads.
+// Every probe pass against plain loops in long double, on awkward sizes, on every path this CPU has, and with
+// equal bits for any number of threads.
 #include "kernels/probe_ops.h"
 
 #include <gtest/gtest.h>
@@ -31,7 +31,8 @@ double distance(const A& a, const B& b) {
   return static_cast<double>(norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference));
 }
 
-// Rows with a common part much larger than their differences, as hidden states have; every third row is left out.
+// Rows with a common part much larger than their differences, as hidden states have; every third row is left
+// out.
 struct Problem {
   std::int64_t n, D, C;
   std::vector<float> x;
@@ -47,7 +48,8 @@ struct Problem {
     for (double& v : common) v = 30 * normal(random);
     x.resize(at(2 * n * D));
     for (std::int64_t i = 0; i < 2 * n; ++i)
-      for (std::int64_t j = 0; j < D; ++j) x[at(i * D + j)] = static_cast<float>(common[at(j)] + normal(random));
+      for (std::int64_t j = 0; j < D; ++j)
+        x[at(i * D + j)] = static_cast<float>(common[at(j)] + normal(random));
     for (std::int64_t i = 0; i < n; ++i) rows.push_back(i + i / 2);
     for (std::int64_t j = 0; j < D; ++j) shift.push_back(common[at(j)] + 0.1 * normal(random));
     for (std::int64_t i = 0; i < C * D; ++i) w.push_back(normal(random));
@@ -62,7 +64,9 @@ struct Problem {
     }
   }
   FeatureRows features() const { return {x.data(), D, D, rows, shift}; }
-  Real centred(std::int64_t i, std::int64_t j) const { return Real(x[at(rows[at(i)] * D + j)]) - Real(shift[at(j)]); }
+  Real centred(std::int64_t i, std::int64_t j) const {
+    return Real(x[at(rows[at(i)] * D + j)]) - Real(shift[at(j)]);
+  }
   Real score(std::int64_t i, std::int64_t c) const {
     Real sum = b[at(c)];
     for (std::int64_t j = 0; j < D; ++j) sum += centred(i, j) * w[at(c * D + j)];
@@ -85,8 +89,10 @@ class ProbeOpsTest : public ::testing::TestWithParam<std::tuple<const char*, int
   }
   void TearDown() override {
     if (threads_ > 0) omp_set_num_threads(threads_);
-    if (before_.empty()) unsetenv("SONDE_CPU_PATH");
-    else setenv("SONDE_CPU_PATH", before_.c_str(), 1);
+    if (before_.empty())
+      unsetenv("SONDE_CPU_PATH");
+    else
+      setenv("SONDE_CPU_PATH", before_.c_str(), 1);
   }
   std::unique_ptr<ProbeOps> ops_;
   std::string before_;
@@ -173,7 +179,8 @@ TEST_P(ProbeOpsTest, MomentsAndGram) {
         for (std::int64_t j = 0; j < D; ++j) {
           for (std::int64_t c = 0; c < C; ++c) sums[at(c * D + j)] += p.t[at(i * C + c)] * p.centred(i, j);
           squares[at(j)] += p.centred(i, j) * p.centred(i, j);
-          for (std::int64_t k = 0; k < D; ++k) gram[at(j * D + k)] += p.weights[at(i)] * p.centred(i, j) * p.centred(i, k);
+          for (std::int64_t k = 0; k < D; ++k)
+            gram[at(j * D + k)] += p.weights[at(i)] * p.centred(i, j) * p.centred(i, k);
         }
       std::vector<double> s(at(C * D)), q(at(D)), g(at(D * D));
       ops_->weighted_sums(s, p.features(), p.t);
@@ -205,7 +212,8 @@ TEST_P(ProbeOpsTest, CholeskySolvesAndKeepsTheUpperTriangle) {
           continue;
         }
         lower[at(i * N + j)] = before[at(i * N + j)];
-        for (std::int64_t k = 0; k <= j; ++k) product[at(i * N + j)] += Real(a[at(i * N + k)]) * a[at(j * N + k)];
+        for (std::int64_t k = 0; k <= j; ++k)
+          product[at(i * N + j)] += Real(a[at(i * N + k)]) * a[at(j * N + k)];
       }
     EXPECT_LT(distance(product, lower), 1e-14) << N;
     ops_->cholesky_solve(rhs, a, N);
@@ -224,8 +232,12 @@ TEST_P(ProbeOpsTest, CholeskyRefusesWhatIsNotPositiveDefinite) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, ProbeOpsTest,
-                         ::testing::Combine(::testing::Values("generic", "avx2", "avx512"), ::testing::Values(1, 3)),
-                         [](const auto& i) { return std::string(std::get<0>(i.param)) + "_" + std::to_string(std::get<1>(i.param)); });
+                         ::testing::Combine(::testing::Values("generic", "avx2", "avx512"),
+                                            ::testing::Values(1, 3)),
+                         [](const auto& i) {
+                           return std::string(std::get<0>(i.param)) + "_" +
+                                  std::to_string(std::get<1>(i.param));
+                         });
 
 TEST(ProbeOps, SameBitsForAnyNumberOfThreads) {
   const Problem p(1003, 193, 2);
@@ -234,7 +246,8 @@ TEST(ProbeOps, SameBitsForAnyNumberOfThreads) {
   for (const int threads : {1, 2, 5}) {
     omp_set_num_threads(threads);
     const auto ops = make_cpu_probe_ops();
-    std::vector<double> l(2), gw(2 * 193), gb(2), sw(2 * 193), sb(2), sums(2 * 193), squares(193), gram(193 * 193);
+    std::vector<double> l(2), gw(2 * 193), gb(2), sw(2 * 193), sb(2), sums(2 * 193), squares(193),
+        gram(193 * 193);
     ops->logistic(l, gw, gb, p.features(), p.w, p.b, p.signs);
     const double loss = ops->softmax(sw, sb, p.features(), p.w, p.b, p.classes);
     ops->weighted_sums(sums, p.features(), p.t);

@@ -19,8 +19,8 @@ namespace sonde::test {
 
 using Ids = std::vector<std::int32_t>;
 
-// One site of one document: rows of the selected tokens. Scores and patterns [H, S] keep S keys, S the document's
-// tokens.
+// One site of one document: rows of the selected tokens. Scores and patterns [H, S] keep S keys, S the
+// document's tokens.
 struct Captured {
   std::vector<std::int64_t> row_shape;
   std::int64_t rows = 0;
@@ -33,7 +33,9 @@ class CollectingSink : public CaptureSink {
  public:
   // Document of each selected token, and how many tokens each document has.
   CollectingSink(std::vector<std::size_t> document_of_row, std::vector<std::int64_t> lengths)
-      : document_of_row_(std::move(document_of_row)), lengths_(std::move(lengths)), documents(lengths_.size()) {}
+      : document_of_row_(std::move(document_of_row)),
+        lengths_(std::move(lengths)),
+        documents(lengths_.size()) {}
 
   void put(Site site, Tensor rows, std::int64_t row0) override {
     ASSERT_TRUE(rows.contiguous()) << name(site);
@@ -75,7 +77,8 @@ struct RunOptions {
 };
 
 // All documents in one batch.
-inline std::vector<Activations> run_packed(const Model& model, Backend& backend, const std::vector<Ids>& documents,
+inline std::vector<Activations> run_packed(const Model& model, Backend& backend,
+                                           const std::vector<Ids>& documents,
                                            const RunOptions& options = {}) {
   Ids ids, positions, starts{0}, selected;
   std::vector<std::size_t> document_of_row;
@@ -101,8 +104,8 @@ inline std::vector<Activations> run_packed(const Model& model, Backend& backend,
   return std::move(sink.documents);
 }
 
-inline std::vector<Activations> run_alone(const Model& model, Backend& backend, const std::vector<Ids>& documents,
-                                          const RunOptions& options = {}) {
+inline std::vector<Activations> run_alone(const Model& model, Backend& backend,
+                                          const std::vector<Ids>& documents, const RunOptions& options = {}) {
   std::vector<Activations> results;
   for (const Ids& document : documents) results.push_back(run_packed(model, backend, {document}, options)[0]);
   return results;
@@ -139,8 +142,8 @@ std::vector<T> rows_first(const std::vector<T>& values, std::int64_t heads, std:
   return result;
 }
 
-// Relative Frobenius error over the finite entries of `expected`; infinite where an entry is not finite on one side
-// only, or of another sign.
+// Relative Frobenius error over the finite entries of `expected`; infinite where an entry is not finite on
+// one side only, or of another sign.
 template <class T>
 double relative_error(const std::vector<float>& found, const std::vector<T>& expected) {
   if (found.size() != expected.size()) return std::numeric_limits<double>::infinity();

@@ -26,7 +26,8 @@ TEST(Dequantise, EveryTypeIsBitEqualToTheReference) {
     std::vector<float> values(static_cast<std::size_t>(expected.view.count()));
     dequantise_blocks(values.data(), raw->view.data, parse_dtype(lower), expected.view.count());
     for (std::size_t i = 0; i < values.size(); ++i)
-      ASSERT_EQ(std::memcmp(&values[i], expected.view.data + 4 * i, 4), 0) << type << " value " << i << ": " << values[i];
+      ASSERT_EQ(std::memcmp(&values[i], expected.view.data + 4 * i, 4), 0)
+          << type << " value " << i << ": " << values[i];
     ++types;
   }
   EXPECT_EQ(types, 15);

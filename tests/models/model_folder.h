@@ -45,7 +45,8 @@ struct StoredTensor {
 using StoredTensors = std::map<std::string, StoredTensor>;
 
 inline StoredTensor stored_f32(std::vector<std::int64_t> shape, const std::vector<float>& values) {
-  return {"F32", std::move(shape), std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4)};
+  return {"F32", std::move(shape),
+          std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4)};
 }
 
 inline void write_safetensors(const std::filesystem::path& path, const StoredTensors& tensors) {
@@ -70,7 +71,8 @@ inline void write_text(const std::filesystem::path& path, const std::string& tex
   std::ofstream(path, std::ios::binary) << text;
 }
 
-inline void write_model(const std::filesystem::path& folder, const Json& config, const StoredTensors& tensors) {
+inline void write_model(const std::filesystem::path& folder, const Json& config,
+                        const StoredTensors& tensors) {
   write_text(folder / "config.json", config.dump(2));
   write_safetensors(folder / "model.safetensors", tensors);
 }
@@ -153,7 +155,8 @@ inline std::map<std::string, std::pair<std::vector<std::int64_t>, std::vector<fl
 
 inline StoredTensors stored_weights(const TinyLlama& m, unsigned seed) {
   StoredTensors tensors;
-  for (const auto& [name, tensor] : random_weights(m, seed)) tensors[name] = stored_f32(tensor.first, tensor.second);
+  for (const auto& [name, tensor] : random_weights(m, seed))
+    tensors[name] = stored_f32(tensor.first, tensor.second);
   return tensors;
 }
 

@@ -28,7 +28,8 @@ class SolverGolden {
   template <class T>
   std::vector<T> get(const std::string& name) const {
     if (!header_.contains(name)) throw std::runtime_error("golden " + name + " is missing");
-    const auto first = header_[name]["data_offsets"][0].get<std::size_t>(), end = header_[name]["data_offsets"][1].get<std::size_t>();
+    const auto first = header_[name]["data_offsets"][0].get<std::size_t>(),
+               end = header_[name]["data_offsets"][1].get<std::size_t>();
     std::vector<T> out((end - first) / sizeof(T));
     std::memcpy(out.data(), data_ + first, end - first);
     return out;

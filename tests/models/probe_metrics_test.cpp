@@ -20,8 +20,10 @@ TEST(ProbeMetrics, Golden) {
                                           golden.get<std::int32_t>("metrics." + name + ".y"));
     const auto expect = [&, &want = expected](const char* key, double found) {
       SCOPED_TRACE(key);
-      if (want[key].is_null()) EXPECT_TRUE(std::isnan(found));
-      else EXPECT_NEAR(found, want[key].get<double>(), 1e-14 * (1 + std::abs(found)));
+      if (want[key].is_null())
+        EXPECT_TRUE(std::isnan(found));
+      else
+        EXPECT_NEAR(found, want[key].get<double>(), 1e-14 * (1 + std::abs(found)));
     };
     expect("accuracy", m.accuracy);
     expect("balanced_accuracy", m.balanced_accuracy);
@@ -37,7 +39,8 @@ TEST(ProbeMetrics, Golden) {
 }
 
 TEST(ProbeMetrics, MarginsHaveNoProbabilities) {
-  const Metrics m = binary_metrics(std::vector<double>{-1, 2, 3}, std::vector<std::int32_t>{0, 0, 1}, ScoreKind::margin);
+  const Metrics m =
+      binary_metrics(std::vector<double>{-1, 2, 3}, std::vector<std::int32_t>{0, 0, 1}, ScoreKind::margin);
   EXPECT_DOUBLE_EQ(m.accuracy, 2.0 / 3);
   EXPECT_DOUBLE_EQ(m.auc, 1);
   EXPECT_TRUE(std::isnan(m.log_loss));
@@ -45,7 +48,8 @@ TEST(ProbeMetrics, MarginsHaveNoProbabilities) {
 }
 
 TEST(ProbeMetrics, LogLossOfCertainAndWrongScoresIsTheScore) {
-  const Metrics m = binary_metrics(std::vector<double>{1000, -1000}, std::vector<std::int32_t>{0, 1}, ScoreKind::log_odds);
+  const Metrics m =
+      binary_metrics(std::vector<double>{1000, -1000}, std::vector<std::int32_t>{0, 1}, ScoreKind::log_odds);
   EXPECT_DOUBLE_EQ(m.log_loss, 1000);
 }
 
@@ -66,14 +70,18 @@ TEST(ProbeMetrics, BootstrapCoversAndRepeats) {
     p.labels.push_back(p.scores.back() + (i * 53 % 97) / 97.0 > 0.5);
   }
   const Metrics m = metrics_of(p);
-  const Intervals a = bootstrap_intervals(p, 2000, 1), b = bootstrap_intervals(p, 2000, 1), c = bootstrap_intervals(p, 2000, 2);
+  const Intervals a = bootstrap_intervals(p, 2000, 1), b = bootstrap_intervals(p, 2000, 1),
+                  c = bootstrap_intervals(p, 2000, 2);
   EXPECT_EQ(a.accuracy.low, b.accuracy.low);
   EXPECT_EQ(a.auc.high, b.auc.high);
   EXPECT_NE(a.auc.low, c.auc.low);
   const double error = std::sqrt(m.accuracy * (1 - m.accuracy) / 400);  // the normal interval, nearly
   EXPECT_NEAR(a.accuracy.low, m.accuracy - 1.96 * error, 0.25 * error);
   EXPECT_NEAR(a.accuracy.high, m.accuracy + 1.96 * error, 0.25 * error);
-  for (const auto& [interval, value] : {std::pair{a.auc, m.auc}, {a.f1, m.f1}, {a.log_loss, m.log_loss}, {a.balanced_accuracy, m.balanced_accuracy}}) {
+  for (const auto& [interval, value] : {std::pair{a.auc, m.auc},
+                                        {a.f1, m.f1},
+                                        {a.log_loss, m.log_loss},
+                                        {a.balanced_accuracy, m.balanced_accuracy}}) {
     EXPECT_LT(interval.low, value);
     EXPECT_GT(interval.high, value);
   }

@@ -33,9 +33,13 @@ struct Problem {
   std::unique_ptr<ProbeOps> ops = make_cpu_probe_ops();
 
   Problem(const test::SolverGolden& g, std::string problem)
-      : golden(g), name(std::move(problem)), x(g.get<float>(name + ".X")), y(g.get<std::int32_t>(name + ".y")) {
+      : golden(g),
+        name(std::move(problem)),
+        x(g.get<float>(name + ".X")),
+        y(g.get<std::int32_t>(name + ".y")) {
     const auto side = g.get<std::uint8_t>(name + ".train");
-    for (std::size_t i = 0; i < side.size(); ++i) (side[i] ? train : test).push_back(static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < side.size(); ++i)
+      (side[i] ? train : test).push_back(static_cast<std::int64_t>(i));
     D = static_cast<std::int64_t>(x.size() / y.size());
   }
   std::vector<std::int32_t> labels(const std::vector<std::int64_t>& rows) const {
@@ -48,17 +52,21 @@ struct Problem {
   }
   // A model of the goldens has the same coefficients, and its intercept within the same error.
   void expect_model(const LinearModel& model, const std::string& key, double limit = 1e-6) const {
-    const auto coef = golden.get<double>(name + "." + key + ".coef"), b = golden.get<double>(name + "." + key + ".intercept");
+    const auto coef = golden.get<double>(name + "." + key + ".coef"),
+               b = golden.get<double>(name + "." + key + ".intercept");
     EXPECT_LT(distance(model.w, coef), limit) << key;
-    for (std::size_t c = 0; c < b.size(); ++c) EXPECT_NEAR(model.b[c], b[c], limit * (1 + std::abs(b[c]))) << key;
+    for (std::size_t c = 0; c < b.size(); ++c)
+      EXPECT_NEAR(model.b[c], b[c], limit * (1 + std::abs(b[c]))) << key;
   }
 };
 
-void check_logistic(const Problem& p, const std::string& side, double C, const std::string& key, Solver solver) {
+void check_logistic(const Problem& p, const std::string& side, double C, const std::string& key,
+                    Solver solver) {
   const TrainingRows train(*p.ops, p.x.data(), p.D, p.train, side == "std");
   const std::string what = p.name + "." + side + "." + key;
   const Json& expected = p.golden.values["problems"][p.name][side][key];
-  const Fit fit = fit_logistic(*p.ops, train, p.labels(p.train), 2, {.C = C, .solver = solver, .tolerance = 1e-8});
+  const Fit fit =
+      fit_logistic(*p.ops, train, p.labels(p.train), 2, {.C = C, .solver = solver, .tolerance = 1e-8});
   const double objective = expected["objective"].get<double>();
   EXPECT_TRUE(fit.converged) << what << " gradient " << fit.gradient_max << " after " << fit.iterations;
   EXPECT_NEAR(fit.objective, objective, 1e-10 * objective) << what;
@@ -79,7 +87,8 @@ TEST_P(ProbeSolver, LogisticByNewtonAndLbfgs) {
   const test::SolverGolden golden(shared_path);
   const Problem p(golden, GetParam());
   for (const char* side : {"raw", "std"})
-    for (const auto& [C, key] : {std::pair{0.01, "logistic_C0.01"}, {1.0, "logistic_C1"}, {100.0, "logistic_C100"}})
+    for (const auto& [C, key] :
+         {std::pair{0.01, "logistic_C0.01"}, {1.0, "logistic_C1"}, {100.0, "logistic_C100"}})
       for (const Solver solver : {Solver::newton, Solver::lbfgs}) {
         if (solver == Solver::lbfgs && C == 100.0) continue;  // thousands of passes
         check_logistic(p, side, C, key, solver);
@@ -133,7 +142,9 @@ TEST_P(ProbeSolver, LdaAndMeanDifference) {
       const LinearModel model = train.model(fit.w, fit.b);
       const std::string name = p.name + "." + side + "." + key;
       EXPECT_LT(distance(model.w, golden.get<double>(name + ".coef_solve")), 1e-6) << name;
-      EXPECT_NEAR(model.b[0], golden.get<double>(name + ".intercept_solve")[0], 1e-6 * (1 + std::abs(model.b[0]))) << name;
+      EXPECT_NEAR(model.b[0], golden.get<double>(name + ".intercept_solve")[0],
+                  1e-6 * (1 + std::abs(model.b[0])))
+          << name;
       EXPECT_EQ(p.measure(model).correct, expected[key]["test_correct_solve"].get<std::int64_t>()) << name;
     }
     const Fit fit = fit_mean_difference(*p.ops, train, p.labels(p.train), 2);
@@ -156,20 +167,25 @@ TEST(ProbeSolver, FiveClasses) {
   const Json& expected = golden.values["problems"]["five"];
   for (const auto& [C, key] : {std::pair{0.01, "multinomial_C0.01"}, {1.0, "multinomial_C1"}})
     for (const Solver solver : {Solver::newton, Solver::lbfgs}) {
-      const Fit fit = fit_logistic(*p.ops, train, p.labels(p.train), 5, {.C = C, .solver = solver, .tolerance = 1e-8});
+      const Fit fit =
+          fit_logistic(*p.ops, train, p.labels(p.train), 5, {.C = C, .solver = solver, .tolerance = 1e-8});
       const double objective = expected[key]["objective"].get<double>();
       EXPECT_TRUE(fit.converged) << fit.gradient_max;
       EXPECT_NEAR(fit.objective, objective, 1e-10 * objective);
       const LinearModel model = train.model(fit.w, fit.b);
-      // The golden's coef is the start of its [5, 65] matrix of weights and intercepts, in the matrix's own order.
+      // The golden's coef is the start of its [5, 65] matrix of weights and intercepts, in the matrix's own
+      // order.
       std::vector<double> rows;
       for (std::size_t c = 0; c < 5; ++c) {
-        rows.insert(rows.end(), model.w.begin() + static_cast<std::ptrdiff_t>(64 * c), model.w.begin() + static_cast<std::ptrdiff_t>(64 * c + 64));
+        rows.insert(rows.end(), model.w.begin() + static_cast<std::ptrdiff_t>(64 * c),
+                    model.w.begin() + static_cast<std::ptrdiff_t>(64 * c + 64));
         rows.push_back(model.b[c]);
       }
       rows.resize(320);
       EXPECT_LT(distance(rows, golden.get<double>(std::string("five.") + key + ".coef")), 1e-6) << key;
-      EXPECT_LT(distance(model.b, golden.get<double>(std::string("five.") + key + ".intercept_sklearn")), 2e-5) << key;
+      EXPECT_LT(distance(model.b, golden.get<double>(std::string("five.") + key + ".intercept_sklearn")),
+                2e-5)
+          << key;
       double total = 0;
       for (const double b : model.b) total += b;
       EXPECT_NEAR(total, 0, 1e-6);
@@ -190,7 +206,8 @@ TEST(ProbeSolver, FiveClasses) {
 
   // The covariance has rank 48 of 64: the solution of least norm, as scikit-learn's lsqr.
   const Fit lda = fit_lda(*p.ops, train, p.labels(p.train), 5, 0);
-  EXPECT_EQ(p.measure(train.model(lda.w, lda.b)).correct, expected["lda_none"]["test_correct"].get<std::int64_t>());
+  EXPECT_EQ(p.measure(train.model(lda.w, lda.b)).correct,
+            expected["lda_none"]["test_correct"].get<std::int64_t>());
 }
 
 TEST(ProbeSolver, NeverClaimsConvergenceItLacks) {

@@ -39,8 +39,8 @@ TEST(ProbeSplit, IsScikitLearnsTrainTestSplit) {
 }
 
 TEST(ProbeSplit, PermutationIsNumpys) {
-  // np.random.RandomState(0).permutation(10) and RandomState(42).permutation(5), from numpy's documentation of its
-  // frozen stream (NEP 19).
+  // np.random.RandomState(0).permutation(10) and RandomState(42).permutation(5), from numpy's documentation
+  // of its frozen stream (NEP 19).
   EXPECT_EQ(numpy_permutation(10, 0), (std::vector<std::int64_t>{2, 8, 4, 9, 1, 6, 7, 3, 0, 5}));
   EXPECT_EQ(numpy_permutation(5, 42), (std::vector<std::int64_t>{1, 4, 2, 0, 3}));
 }
@@ -66,9 +66,14 @@ TEST(ProbeSplit, FoldsTestEveryRowOnce) {
 }
 
 TEST(ProbeSplit, BadInputIsOneClearError) {
-  EXPECT_EQ(error_of([] { split_by_column(Texts{"train", "test", "dev"}, "split"); }),
+  EXPECT_EQ(error_of([] {
+              split_by_column(Texts{"train", "test", "dev"}, "split");
+            }),
             "split column 'split', row 2 (from 0): found 'dev', expected train or test");
-  EXPECT_EQ(error_of([] { split_by_column(Texts{"train", "train"}, "split"); }), "split column 'split': no row says test");
+  EXPECT_EQ(error_of([] {
+              split_by_column(Texts{"train", "train"}, "split");
+            }),
+            "split column 'split': no row says test");
   EXPECT_NE(error_of([] { split_by_seed(10, 1.5, 1); }), "no error");
   EXPECT_NE(error_of([] { split_by_seed(1, 0.4, 1); }), "no error");
   EXPECT_NE(error_of([] { split_in_folds(3, 4, 1); }), "no error");
@@ -100,7 +105,9 @@ TEST(DepthPoints, Golden) {
   for (const auto& [dataset, values] : golden["datasets"].items())
     for (const auto& [name, curve] : values["curves"].items()) {
       const DepthPoints points = depth_points(curve["accuracy"].get<std::vector<double>>());
-      const auto expected = [&, &c = curve](const char* key) { return c[key].is_null() ? -1 : c[key].template get<int>(); };
+      const auto expected = [&, &c = curve](const char* key) {
+        return c[key].is_null() ? -1 : c[key].template get<int>();
+      };
       EXPECT_EQ(points.jump, expected("jump_point")) << dataset << name;
       EXPECT_EQ(points.converging, expected("converging_point")) << dataset << name;
       ++curves;

@@ -1,5 +1,5 @@
-// The Llama family's forward in float64, one token and one head at a time, from the published formulas: the truth
-// that tests compare with. Shares no code with the product.
+// The Llama family's forward in float64, one token and one head at a time, from the published formulas: the
+// truth that tests compare with. Shares no code with the product.
 //   RMSNorm arXiv:1910.07467 - RoPE arXiv:2104.09864 - GQA arXiv:2305.13245 - SwiGLU arXiv:2002.05202
 //   YaRN arXiv:2309.00071 - Llama 3.1's wavelength rule: its reference implementation's apply_scaling
 #pragma once
@@ -18,10 +18,10 @@ namespace oracle {
 struct Rope {
   std::string rule = "default";  // default | linear | dynamic | yarn | llama3
   double theta = 10000, factor = 1, original = 0;
-  double low_freq = 1, high_freq = 4;                                 // llama3
-  double beta_fast = 32, beta_slow = 1;                               // yarn
-  bool truncate = true;                                               // yarn
-  double magnitude = std::numeric_limits<double>::quiet_NaN();        // yarn; NaN: 0.1 ln(factor) + 1
+  double low_freq = 1, high_freq = 4;                           // llama3
+  double beta_fast = 32, beta_slow = 1;                         // yarn
+  bool truncate = true;                                         // yarn
+  double magnitude = std::numeric_limits<double>::quiet_NaN();  // yarn; NaN: 0.1 ln(factor) + 1
 };
 
 struct Llama {
@@ -99,13 +99,13 @@ class Forward {
     t_ = static_cast<int>(ids.size());
     std::vector<double> x;  // [T, D]
     for (int id : ids)
-      for (int d = 0; d < m_.width; ++d) x.push_back(weight("model.embed_tokens.weight")[at(id, m_.width, d)]);
+      for (int d = 0; d < m_.width; ++d)
+        x.push_back(weight("model.embed_tokens.weight")[at(id, m_.width, d)]);
     put("hook_embed", {t_, m_.width}, x);
     for (int l = 0; l < m_.layers; ++l) block(x, l);
     const auto y = norm(x, "model.norm.weight", "ln_final.");
     const bool tied = w_.count("lm_head.weight") == 0;
-    put("logits", {t_, m_.vocab},
-        linear(y, m_.width, tied ? "model.embed_tokens" : "lm_head", m_.vocab));
+    put("logits", {t_, m_.vocab}, linear(y, m_.width, tied ? "model.embed_tokens" : "lm_head", m_.vocab));
     return out_;
   }
 
@@ -194,7 +194,8 @@ class Forward {
     const auto b = norm(x, name + "post_attention_layernorm.weight", hook + "ln2.");
     const auto gate = linear(b, d, name + "mlp.gate_proj", f), up = linear(b, d, name + "mlp.up_proj", f);
     std::vector<double> neurons;
-    for (std::size_t i = 0; i < gate.size(); ++i) neurons.push_back(gate[i] / (1 + std::exp(-gate[i])) * up[i]);
+    for (std::size_t i = 0; i < gate.size(); ++i)
+      neurons.push_back(gate[i] / (1 + std::exp(-gate[i])) * up[i]);
     const auto mlp_out = linear(neurons, f, name + "mlp.down_proj", d);
     put(hook + "mlp.hook_pre", {t_, f}, gate);
     put(hook + "mlp.hook_pre_linear", {t_, f}, up);
@@ -207,7 +208,8 @@ class Forward {
   std::vector<double> attention(const std::vector<double>& q, const std::vector<double>& k,
                                 const std::vector<double>& v, const std::string& hook) {
     const int heads = m_.heads, kv = m_.kv_heads, e = m_.head_width;
-    const auto square = static_cast<std::size_t>(heads) * static_cast<std::size_t>(t_) * static_cast<std::size_t>(t_);
+    const auto square =
+        static_cast<std::size_t>(heads) * static_cast<std::size_t>(t_) * static_cast<std::size_t>(t_);
     std::vector<double> scores(square, -std::numeric_limits<double>::infinity()), pattern(square, 0.0);
     std::vector<double> z(q.size(), 0.0);
     for (int h = 0; h < heads; ++h)

@@ -31,7 +31,7 @@ FOREIGN = [
     (r"Eigen/.*", r"tests/"),
     (r"fmt/.*", r""),
     (r"(omp|immintrin|x86intrin|cpuid|nmmintrin)\.h", r"runtime/|kernels/|io/|tests/|models/probe/"),
-    (r"(unistd|fcntl|glob|dirent|signal|pthread|sched|strings|time|malloc|poll|dlfcn|link)\.h", r""),
+    (r"(unistd|spawn|fcntl|glob|dirent|signal|pthread|sched|strings|time|malloc|poll|dlfcn|link)\.h", r""),
     (r"sys/\w+\.h", r""),
     (r"[a-z_0-9]+", r""),  # the standard library
 ]
