@@ -1,4 +1,4 @@
-// Values of weight files in float32: plain types and ggml's block formats.
+// Weight bytes of any file type -> f32.
 #pragma once
 
 #include <cstddef>
@@ -8,9 +8,8 @@
 
 namespace sonde {
 
-// out [n] from n values of raw (any alignment); n a multiple of the dtype's block. Every product of scale and
-// quant is exact in float32, so the bits are those of any right implementation. Serial: callers split over
-// rows.
+// out f32 [n]; raw: bytes_of(dtype, n) bytes, of any alignment. Bit-equal to ggml's own conversions; the same
+// bits for any number of threads.
 void dequantise_blocks(float* out, const std::byte* raw, DType dtype, std::int64_t n);
 
 }  // namespace sonde
