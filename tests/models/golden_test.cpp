@@ -1,0 +1,161 @@
+// The golden llama models: every hook point of every sequence, both config generations, GGUF, f32 and bf16,
+// packed and alone, any number of threads.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <filesystem>
+#include <set>
+
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "tests/models/activations.h"
+#include "tests/models/model_folder.h"
+#include "tests/shared_files.h"
+
+namespace sonde::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<float> floats(const SafetensorsTensor& tensor) {
+  std::vector<float> values(static_cast<std::size_t>(tensor.view.count()));
+  std::memcpy(values.data(), tensor.view.data, values.size() * 4);
+  return values;
+}
+
+// "blocks.2.ln1.hook_scale" -> "ln1.hook_scale", as golden.json lists its tolerances.
+std::string without_layer(const std::string& site) {
+  if (!site.starts_with("blocks.")) return site;
+  return site.substr(site.find('.', 7) + 1);
+}
+
+struct Golden {
+  explicit Golden(const fs::path& folder)
+      : json(read_json(folder / "golden.json")), file(Safetensors::open(folder / "golden.safetensors")) {
+    for (const Json& prompt : json["prompts"]) documents.push_back(prompt["ids"].get<Ids>());
+  }
+
+  // Every hook of the golden is captured, every capture is in the golden, and all agree.
+  void compare(const std::vector<Activations>& found, Precision precision, const std::string& what) const {
+    ASSERT_EQ(found.size(), documents.size());
+    std::size_t compared = 0;
+    double worst = 0;
+    for (std::size_t i = 0; i < documents.size(); ++i) {
+      for (const auto& [site, captured] : found[i]) {
+        const SafetensorsTensor* tensor = file->find("seq" + std::to_string(i) + "/" + site);
+        ASSERT_NE(tensor, nullptr) << site << " is not in the golden";
+        const Tensor& view = tensor->view;
+        std::vector<float> expected = floats(*tensor);
+        const bool scores = site.ends_with("hook_attn_scores") || site.ends_with("hook_pattern");
+        if (scores) {
+          expected = rows_first(expected, view.dim(0), view.dim(1));
+          ASSERT_EQ(captured.row_shape, (std::vector<std::int64_t>{view.dim(0), view.dim(2)})) << site;
+        } else {
+          ASSERT_EQ(captured.rows, view.dim(0)) << site;
+          ASSERT_EQ(captured.row_shape.back(), view.dim(view.rank - 1)) << site;
+        }
+        const double limit = precision == Precision::f32
+                                 ? json["tolerance"]["f32"].get<double>()
+                                 : json["tolerance"]["bf16"][without_layer(site)].get<double>();
+        ASSERT_GT(limit, 0);
+        const double error = relative_error(captured.values, expected);
+        EXPECT_LE(error, limit) << what << ", seq" << i << "/" << site;
+        worst = std::max(worst, error / limit);
+        ++compared;
+      }
+    }
+    std::size_t hooks = 0;
+    for (const SafetensorsTensor& tensor : file->tensors())
+      hooks += !tensor.name.ends_with("/input_ids") && !tensor.name.ends_with("/greedy");
+    EXPECT_EQ(compared, hooks);
+    ::testing::Test::RecordProperty(what + " worst error over limit", std::to_string(worst));
+  }
+
+  Json json;
+  std::shared_ptr<Safetensors> file;
+  std::vector<Ids> documents;
+};
+
+// The same weights under the other generation's config.
+void link_with_config(const fs::path& from, const std::string& config, const fs::path& to) {
+  for (const auto& entry : fs::directory_iterator(from))
+    if (entry.path().filename().string().find("safetensors") != std::string::npos)
+      fs::create_symlink(fs::absolute(entry.path()), to / entry.path().filename());
+  fs::create_symlink(fs::absolute(from / config), to / "config.json");
+}
+
+class GoldenModel : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenModel, EveryHookInF32AndBf16) {
+  SONDE_REQUIRE_SHARED(fs::path("golden/models") / GetParam());
+  const Golden golden(shared_path);
+  const auto backend = make_cpu_backend();
+  std::vector<std::vector<Activations>> of_source;
+  for (const std::string source : {"config.json", "config.classic.json", "model.gguf"}) {
+    if (!fs::exists(shared_path / source)) continue;
+    SCOPED_TRACE(source);
+    TempFolder folder;
+    fs::path path = shared_path / source;
+    if (source != "model.gguf") {
+      link_with_config(shared_path, source, folder.path());
+      path = folder.path();
+    }
+    for (const Precision precision : {Precision::f32, Precision::bf16}) {
+      const std::string what =
+          std::string(GetParam()) + " " + source + (precision == Precision::f32 ? " f32" : " bf16");
+      const Model model = Model::load(path, {.precision = precision, .weights = {}, .ignored = {}}, *backend);
+      const auto packed = run_packed(model, *backend, golden.documents);
+      golden.compare(packed, precision, what);
+      expect_same_bits(packed, run_alone(model, *backend, golden.documents), what + ", packed and alone");
+      const std::vector<Ids> reversed(golden.documents.rbegin(), golden.documents.rend());
+      auto backwards = run_packed(model, *backend, reversed);
+      std::reverse(backwards.begin(), backwards.end());
+      expect_same_bits(packed, backwards, what + ", order of documents");
+      if (precision == Precision::f32) of_source.push_back(packed);
+    }
+  }
+  // Both generations of keys, and the GGUF twin, describe one model.
+  for (std::size_t i = 1; i < of_source.size(); ++i) expect_same_bits(of_source[0], of_source[i], "sources");
+  EXPECT_GE(of_source.size(), 2u);
+}
+
+TEST_P(GoldenModel, SameBitsForAnyNumberOfThreads) {
+  SONDE_REQUIRE_SHARED(fs::path("golden/models") / GetParam());
+  const Golden golden(shared_path);
+  const int before = omp_get_max_threads();
+  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    std::vector<std::vector<Activations>> runs;
+    for (const int threads : {1, 2, 3}) {
+      omp_set_num_threads(threads);
+      const auto backend = make_cpu_backend();
+      const Model model =
+          Model::load(shared_path, {.precision = precision, .weights = {}, .ignored = {}}, *backend);
+      runs.push_back(run_packed(model, *backend, golden.documents));
+    }
+    omp_set_num_threads(before);
+    expect_same_bits(runs[0], runs[1], "1 and 2 threads");
+    expect_same_bits(runs[0], runs[2], "1 and 3 threads");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Llama, GoldenModel,
+                         ::testing::Values("llama", "llama_f16", "llama_sharded_bf16", "llama_rope3",
+                                           "llama_mha_bias", "llama_linear_rope", "llama_yarn", "gguf_llama",
+                                           "gguf_llama_rope3"),
+                         [](const auto& p) { return std::string(p.param); });
+
+// A folder added to the shared goldens is tested without anyone having to remember it.
+TEST(GoldenModels, EveryLlamaFolderIsOnTheList) {
+  SONDE_REQUIRE_SHARED("golden/models");
+  std::set<std::string> folders;
+  for (const auto& entry : fs::directory_iterator(shared_path)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("llama") || name.starts_with("gguf_llama")) folders.insert(name);
+  }
+  EXPECT_EQ(folders, (std::set<std::string>{"llama", "llama_f16", "llama_sharded_bf16", "llama_rope3",
+                                            "llama_mha_bias", "llama_linear_rope", "llama_yarn", "gguf_llama",
+                                            "gguf_llama_rope3"}));
+}
+
+}  // namespace
+}  // namespace sonde::test
