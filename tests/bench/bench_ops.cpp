@@ -39,13 +39,11 @@ double time_of(int threads, double least, const std::function<void()>& call) {
 }
 
 double peak_gflops(Precision precision, int threads) {
+  if (threads > 1) return measure_gemm_peak_gflops(best_cpu_path(), precision, threads, 0.05);
   const cpu::GemmKernel& kernel = cpu::gemm_kernel_of(best_cpu_path(), precision);
-  constexpr std::int64_t kIterations = 200'000;
-  const double s = time_of(threads, 0.02, [&] {
-#pragma omp parallel num_threads(threads)
-    benchmark::DoNotOptimize(kernel.peak(kIterations));
-  });
-  return threads * kernel.peak_flops * static_cast<double>(kIterations) / s / 1e9;
+  constexpr std::int64_t kIterations = 100'000;
+  const double s = time_of(1, 0.02, [&] { benchmark::DoNotOptimize(kernel.peak(kIterations)); });
+  return kernel.peak_flops * static_cast<double>(kIterations) / s / 1e9;
 }
 
 double median(std::vector<double> values) {
