@@ -35,8 +35,9 @@ struct Golden {
     for (const Json& prompt : json["prompts"]) documents.push_back(prompt["ids"].get<Ids>());
   }
 
-  // Every hook of the golden is captured, every capture is in the golden, and all agree.
-  void compare(const std::vector<Activations>& found, Precision precision, const std::string& what) const {
+  // Every capture is in the golden and agrees; `complete`: nothing of the golden is left out.
+  void compare(const std::vector<Activations>& found, Precision precision, const std::string& what,
+               bool complete = true) const {
     ASSERT_EQ(found.size(), documents.size());
     std::size_t compared = 0;
     double worst = 0;
@@ -67,7 +68,10 @@ struct Golden {
     std::size_t hooks = 0;
     for (const SafetensorsTensor& tensor : file->tensors())
       hooks += !tensor.name.ends_with("/input_ids") && !tensor.name.ends_with("/greedy");
-    EXPECT_EQ(compared, hooks);
+    if (complete) {
+      EXPECT_EQ(compared, hooks);
+    }
+    EXPECT_GT(compared, hooks / 2);
     ::testing::Test::RecordProperty(what + " worst error over limit", std::to_string(worst));
   }
 
@@ -106,6 +110,11 @@ TEST_P(GoldenModel, EveryHookInF32AndBf16) {
       const Model model = Model::load(path, {.precision = precision, .weights = {}, .ignored = {}}, *backend);
       const auto packed = run_packed(model, *backend, golden.documents);
       golden.compare(packed, precision, what);
+      RunOptions outside;  // no hook looks inside norms and attention, so that their fused twins run
+      for (const Site site : model.spec.sites())
+        if (info(site.hook).cost == Cost::free) outside.sites.push_back(site);
+      golden.compare(run_packed(model, *backend, golden.documents, outside), precision, what + " fused",
+                     false);
       expect_same_bits(packed, run_alone(model, *backend, golden.documents), what + ", packed and alone");
       const std::vector<Ids> reversed(golden.documents.rbegin(), golden.documents.rend());
       auto backwards = run_packed(model, *backend, reversed);
