@@ -5,9 +5,10 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--install-only] [--no-install] [--long]
+usage: ./test.sh [--install-only] [--no-install] [--sanitizers] [--long]
   --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
   --no-install    install nothing
+  --sanitizers    the rooms' tests once more under ASan+UBSan and TSan (--long does that, too)
   --long          full counts (kill trials, all curves, every test under TSan); keeps docs/last-long-run.md
 TEXT
 }
@@ -15,11 +16,13 @@ TEXT
 install=yes
 only_install=no
 long=no
+sanitizers=no
 while (($#)); do
   case "$1" in
     --install-only) only_install=yes ;;
     --no-install) install=no ;;
-    --long) long=yes ;;
+    --sanitizers) sanitizers=yes ;;
+    --long) long=yes; sanitizers=yes ;;
     -h|--help) usage; exit 0 ;;
     *) echo "test.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
   esac
@@ -90,12 +93,14 @@ tests_tsan() {
 }
 
 if stage build build "$release"; then stage tests run_tests "$release"; fi
-if stage build-asan build_rooms asan; then stage tests-asan tests_asan; fi
-if command -v clang++-14 >/dev/null; then
-  if stage build-tsan build_rooms tsan; then stage tests-tsan tests_tsan; fi
-else
-  echo "test.sh: no clang++-14 here, so no test under the thread sanitizer"
-  stages+=("tests-tsan   skipped")
+if [ "$sanitizers" = yes ]; then
+  if stage build-asan build_rooms asan; then stage tests-asan tests_asan; fi
+  if command -v clang++-14 >/dev/null; then
+    if stage build-tsan build_rooms tsan; then stage tests-tsan tests_tsan; fi
+  else
+    echo "test.sh: no clang++-14 here, so no test under the thread sanitizer"
+    stages+=("tests-tsan   skipped")
+  fi
 fi
 
 write_report() {
