@@ -1,192 +1,312 @@
-// The properties that keep hooks honest.
+// What hooks promise: looking changes nothing, edits happen where, when and to whom they say, and nothing
+// runs that nobody asked for.
+#include "models/hooks.h"
+
 #include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
-#include <algorithm>
-#include <set>
-
+#include "runtime/error.h"
 #include "tests/models/activations.h"
-#include "tests/models/model_folder.h"
+#include "tests/models/counting_backend.h"
 
-namespace sonde {
+namespace sonde::test {
 namespace {
 
-using test::Activations;
-using test::Ids;
+using ::testing::HasSubstr;
 
-class HookProperties : public testing::Test {
+ModelSpec small_spec() {
+  ModelSpec spec;
+  spec.family = "llama";
+  spec.n_layers = 3;
+  spec.d_model = 28;
+  spec.n_heads = 4;
+  spec.n_kv_heads = 2;
+  spec.d_head = 10;
+  spec.d_mlp = 44;
+  spec.vocab = 53;
+  spec.context = 128;
+  spec.qkv_bias = true;
+  return spec;
+}
+
+OwnedTensor rows_of(const std::vector<std::vector<float>>& rows) {
+  OwnedTensor t = make_tensor(
+      DType::f32, {static_cast<std::int64_t>(rows.size()), static_cast<std::int64_t>(rows.front().size())});
+  for (std::size_t i = 0; i < rows.size(); ++i)
+    std::copy(rows[i].begin(), rows[i].end(), t.view.row(static_cast<std::int64_t>(i)));
+  return t;
+}
+
+Edit edit_at(Site site, EditOp op, const std::string& tokens = "all", OwnedTensor value = {},
+             float coefficient = 1) {
+  return {site, op, TokenSelector::parse(tokens), std::move(value), coefficient};
+}
+
+std::vector<float> ramp(std::int64_t n, float step = 0.25f) {
+  std::vector<float> values;
+  for (std::int64_t i = 0; i < n; ++i) values.push_back(step * static_cast<float>(i % 7 - 3));
+  return values;
+}
+
+class HooksTest : public ::testing::Test {
  protected:
-  HookProperties() {
-    test::TinyLlama tiny;
-    tiny.layers = 3;
-    const test::TempFolder folder;
-    test::write_model(folder.path(), test::config_of(tiny), test::stored_weights(tiny, 5));
-    model_ = std::make_unique<Model>(Model::load(folder.path(), {}, *backend_));
+  HooksTest() : model(Model::random(small_spec(), {}, 7, backend)) {
+    for (const int length : {5, 1, 12})
+      for (int t = 0; t < length; ++t) {
+        if (t == 0) documents.emplace_back();
+        documents.back().push_back((17 * length + 5 * t) % 53);
+      }
   }
-  std::vector<Activations> run(std::vector<Site> sites,
-                               std::function<void(Hooks&, const HookSizes&)> edits = {},
-                               const std::string& tokens = "all") {
-    return test::run_packed(*model_, *backend_, documents_, {std::move(sites), tokens, std::move(edits)});
+  HookSizes sizes() const { return model.spec.hook_sizes(); }
+  std::vector<Activations> run(const RunOptions& options = {}) {
+    return run_packed(model, backend, documents, options);
   }
-  std::int64_t width(Site site) const {
-    std::int64_t n = 1;
-    for (const std::int64_t d : row_shape(site.hook, model_->spec.hook_sizes())) n *= d;
-    return n;
+  // Captures `sites` with one edit.
+  std::vector<Activations> edited(Edit edit, std::vector<Site> sites, const std::string& tokens = "all") {
+    return run({std::move(sites), tokens,
+                [&](Hooks& hooks, const HookSizes& s) { hooks.edit(std::move(edit), s); }});
   }
-  Edit edit(Site site, EditOp op, const std::string& tokens, std::vector<float> row = {},
-            float coefficient = 1) const {
-    Edit e{.site = site,
-           .op = op,
-           .tokens = TokenSelector::parse(tokens),
-           .value = {},
-           .coefficient = coefficient};
-    if (row.empty()) return e;
-    e.value = make_tensor(DType::f32, {static_cast<std::int64_t>(row.size()) / width(site), width(site)});
-    std::ranges::copy(row, e.value.view.f32());
-    return e;
+  std::vector<Site> free_sites() const {
+    std::vector<Site> sites;
+    for (const Site site : model.spec.sites())
+      if (info(site.hook).cost == Cost::free) sites.push_back(site);
+    return sites;
+  }
+  std::span<const float> row(const Captured& c, std::int64_t i) const {
+    const auto width = static_cast<std::int64_t>(c.values.size()) / c.rows;
+    return std::span(c.values).subspan(static_cast<std::size_t>(i * width), static_cast<std::size_t>(width));
   }
 
-  std::unique_ptr<Backend> backend_ = make_cpu_backend();
-  std::unique_ptr<Model> model_;
-  std::vector<Ids> documents_ = {{3, 1, 4, 1, 5, 9}, {2}, {6, 5, 3, 5, 8, 9, 7, 9}};
+  CountingBackend backend;
+  Model model;
+  std::vector<Ids> documents;
 };
 
-const Site kLast = {Hook::resid_post, 2};
-
-TEST_F(HookProperties, FreeCapturesChangeNoBit) {
-  std::vector<Site> free;
-  for (const Site site : model_->spec.sites())
-    if (info(site.hook).cost != Cost::materialises) free.push_back(site);
-  const auto alone = run({{Hook::logits}}), together = run(free);
-  for (std::size_t d = 0; d < documents_.size(); ++d)
-    test::expect_same_bits(alone[d].at("logits"), together[d].at("logits"), "logits");
+TEST_F(HooksTest, LookingChangesNothing) {
+  const auto together = run({.sites = free_sites()});
+  for (const Site site : free_sites()) {
+    const auto lone = run({.sites = {site}});
+    for (std::size_t d = 0; d < documents.size(); ++d)
+      expect_same_bits(lone[d].at(name(site)), together[d].at(name(site)), "alone: " + name(site));
+  }
+  // Norms in steps are bitwise the fused ones.
+  std::vector<Site> in_steps;
+  for (const Site site : model.spec.sites())
+    if (info(site.hook).cost != Cost::materialises) in_steps.push_back(site);
+  const auto steps = run({.sites = in_steps});
+  for (std::size_t d = 0; d < documents.size(); ++d)
+    for (const auto& [site, captured] : together[d])
+      expect_same_bits(captured, steps[d].at(site), "in steps: " + site);
 }
 
-TEST_F(HookProperties, EveryPointAppearsOncePerLayerWithItsShape) {
-  const auto found = run({});
-  for (std::size_t d = 0; d < documents_.size(); ++d) {
-    EXPECT_EQ(found[d].size(), model_->spec.sites().size());
-    const auto n = static_cast<std::int64_t>(documents_[d].size());
-    for (const Site site : model_->spec.sites()) {
-      EXPECT_EQ(found[d].at(name(site)).rows, n) << name(site);
-      EXPECT_EQ(found[d].at(name(site)).row_shape, row_shape(site.hook, model_->spec.hook_sizes(n)))
-          << name(site);
+TEST_F(HooksTest, EveryPointOncePerLayerWithItsDeclaredShape) {
+  const auto found = run();
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    EXPECT_EQ(found[d].size(), model.spec.sites().size());
+    for (const Site site : model.spec.sites()) {
+      const Captured& captured = found[d].at(name(site));
+      EXPECT_EQ(captured.rows, static_cast<std::int64_t>(documents[d].size())) << name(site);
+      EXPECT_EQ(captured.row_shape, row_shape(site.hook, model.spec.hook_sizes(captured.rows))) << name(site);
     }
   }
+  EXPECT_EQ(model.spec.sites().size(), 22u * 3 + 5);
 }
 
-TEST_F(HookProperties, ReplacingWithItselfIsNeutral) {
-  const auto plain = run({});
-  for (const Site site : {Site{Hook::embed, 0}, Site{Hook::resid_pre, 1}, Site{Hook::ln1_scale, 1},
-                          Site{Hook::q, 1}, Site{Hook::v, 0}, Site{Hook::z, 2}, Site{Hook::resid_mid, 1},
-                          Site{Hook::mlp_post, 1}, Site{Hook::ln_final_normalized, 0}}) {
-    // Documents that start with the same token: only the first token of the first one is put back.
-    const std::vector<float>& all = plain[1].at(name(site)).values;
-    const auto same = test::run_packed(*model_, *backend_, {documents_[1]},
-                                       {{}, "all", [&](Hooks& hooks, const HookSizes& sizes) {
-                                          hooks.edit(edit(site, EditOp::replace, "first", all), sizes);
-                                        }});
-    for (const auto& [where, captured] : same[0])
-      if (!where.ends_with("pattern") && !where.ends_with("scores"))
-        test::expect_same_bits(captured, plain[1].at(where), name(site) + " seen at " + where);
+TEST_F(HooksTest, ReplaceWithItselfChangesNothing) {
+  documents = {documents.back()};
+  const auto plain = run({.sites = free_sites()});
+  for (const Site site : model.spec.sites()) {
+    if (info(site.hook).cost == Cost::materialises) continue;
+    const auto here = run({.sites = {site}});
+    const Captured& own = here[0].at(name(site));
+    const auto replaced = run({free_sites(), "all", [&](Hooks& hooks, const HookSizes& s) {
+                                 for (std::int64_t t = 0; t < own.rows; ++t) {
+                                   const auto values = row(own, t);
+                                   hooks.edit(edit_at(site, EditOp::replace, std::to_string(t),
+                                                      rows_of({{values.begin(), values.end()}})),
+                                              s);
+                                 }
+                               }});
+    expect_same_bits(plain, replaced, name(site));
   }
 }
 
-TEST_F(HookProperties, ZeroAttentionLeavesTheResidual) {
-  const Site out{Hook::attn_out, 1};
-  const auto found =
-      run({{Hook::resid_pre, 1}, {Hook::resid_mid, 1}, out},
-          [&](Hooks& hooks, const HookSizes& sizes) { hooks.edit(edit(out, EditOp::zero, "all"), sizes); });
+TEST_F(HooksTest, ZeroAttentionLeavesTheResidual) {
+  const auto found = edited(edit_at({Hook::attn_out, 1}, EditOp::zero), model.spec.sites());
   for (const Activations& document : found) {
-    test::expect_same_bits(document.at("blocks.1.hook_resid_mid"), document.at("blocks.1.hook_resid_pre"),
-                           "resid_mid");
-    EXPECT_THAT(document.at("blocks.1.hook_attn_out").values, testing::Each(0.0f));
+    expect_same_bits(document.at("blocks.1.hook_resid_mid"), document.at("blocks.1.hook_resid_pre"),
+                     "mid and pre");
+    EXPECT_THAT(document.at("blocks.1.hook_attn_out").values, ::testing::Each(0.0f));
   }
 }
 
-TEST_F(HookProperties, EditsRunInTheirOrderBeforeTheCapture) {
-  const Site site{Hook::resid_mid, 0};
-  std::vector<float> ones(static_cast<std::size_t>(width(site)), 1.0f);
-  const auto found = run({site}, [&](Hooks& hooks, const HookSizes& sizes) {
-    hooks.edit(edit(site, EditOp::replace, "all", ones), sizes);
-    hooks.edit(edit(site, EditOp::scale, "all", {}, 3), sizes);
-    hooks.edit(edit(site, EditOp::add, "first", ones, 0.5f), sizes);
-  });
-  for (const Activations& document : found) {
-    const std::vector<float>& values = document.at(name(site)).values;
-    for (std::size_t i = 0; i < values.size(); ++i) EXPECT_EQ(values[i], i < ones.size() ? 3.5f : 3.0f);
-  }
-}
-
-TEST_F(HookProperties, EditsTouchTheirTokensAlone) {
-  const Site site{Hook::resid_post, 0};
-  const auto plain = run({site});
-  const auto found = run({site}, [&](Hooks& hooks, const HookSizes& sizes) {
-    hooks.edit(edit(site, EditOp::scale, "last", {}, -1), sizes);
-  });
-  for (std::size_t d = 0; d < documents_.size(); ++d) {
-    const auto &before = plain[d].at(name(site)).values, &after = found[d].at(name(site)).values;
-    const std::size_t last = before.size() - static_cast<std::size_t>(width(site));
-    for (std::size_t i = 0; i < before.size(); ++i)
-      EXPECT_EQ(after[i], i < last ? before[i] : -before[i]) << i;
-  }
-}
-
-TEST_F(HookProperties, ProjectingOutRemovesTheSubspaceAndNothingElse) {
-  const Site site{Hook::resid_post, 1};
-  const auto d_model = static_cast<std::size_t>(width(site));
-  std::vector<float> basis(2 * d_model);
-  for (std::size_t i = 0; i < basis.size(); ++i) basis[i] = std::sin(static_cast<float>(i * i + 1));
-  const auto plain = run({site}), found = run({site}, [&](Hooks&hooks, const HookSizes&sizes) {
-                                    hooks.edit(edit(site, EditOp::project_out, "all", basis), sizes);
-                                  });
-  const std::vector<float>&x = plain[0].at(name(site)).values, &y = found[0].at(name(site)).values;
-  for (std::size_t t = 0; t < documents_[0].size(); ++t)
-    for (std::size_t b = 0; b < 2; ++b) {
-      double left = 0, was = 0, size = 0;
-      for (std::size_t i = 0; i < d_model; ++i) {
-        left += y[t * d_model + i] * basis[b * d_model + i];
-        was += x[t * d_model + i] * basis[b * d_model + i];
-        size += std::abs(x[t * d_model + i] * basis[b * d_model + i]);
-      }
-      EXPECT_GT(std::abs(was), 1e-3 * size);
-      EXPECT_LT(std::abs(left), 2e-6 * size);
-    }
-}
-
-TEST_F(HookProperties, SelectedRowsOfTheLastLayerHaveTheirBits) {
-  const auto all = run({kLast, {Hook::logits}, {Hook::ln_final_out}, {Hook::resid_pre, 1}});
-  const auto last = run({kLast, {Hook::logits}, {Hook::ln_final_out}, {Hook::resid_pre, 1}}, {}, "last");
-  for (std::size_t d = 0; d < documents_.size(); ++d)
-    for (const auto& [site, captured] : last[d]) {
-      ASSERT_EQ(captured.rows, 1);
-      const std::vector<float>& every = all[d].at(site).values;
-      EXPECT_TRUE(std::equal(captured.values.rbegin(), captured.values.rend(), every.rbegin())) << site;
-    }
-}
-
-TEST_F(HookProperties, OnlyTheLayersThatAreNeededRun) {
-  class NoSink : public CaptureSink {
-    void put(Site, Tensor, std::int64_t) override {}
-  } sink;
-  const auto needed = [&](Site site) {
-    Hooks hooks(*backend_, 3);
-    hooks.capture(std::span(&site, 1), sink);
-    return std::tuple(hooks.layers_needed(), hooks.needs_final_norm(), hooks.needs_logits());
+TEST_F(HooksTest, EditsComeFirstThenCaptureInTheOrderOfRegistration) {
+  const Site site{Hook::resid_pre, 1};
+  const std::vector<float> value = ramp(28);
+  const auto plain = run({.sites = {site}});
+  const auto two = [&](bool scale_first) {
+    return run({{site}, "all", [&](Hooks& hooks, const HookSizes& s) {
+                  if (scale_first) hooks.edit(edit_at(site, EditOp::scale, "all", {}, 2), s);
+                  hooks.edit(edit_at(site, EditOp::add, "all", rows_of({value}), 4), s);
+                  if (!scale_first) hooks.edit(edit_at(site, EditOp::scale, "all", {}, 2), s);
+                }});
   };
-  EXPECT_EQ(needed({Hook::embed}), std::tuple(0, false, false));
-  EXPECT_EQ(needed({Hook::resid_pre, 1}), std::tuple(2, false, false));
-  EXPECT_EQ(needed({Hook::ln_final_scale}), std::tuple(3, true, false));
-  EXPECT_EQ(needed({Hook::logits}), std::tuple(3, true, true));
+  const auto scale_add = two(true), add_scale = two(false);
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const Captured& x = plain[d].at(name(site));
+    for (std::size_t i = 0; i < x.values.size(); ++i) {
+      const float add = 4 * value[i % 28];
+      EXPECT_EQ(scale_add[d].at(name(site)).values[i], 2 * x.values[i] + add);
+      EXPECT_EQ(add_scale[d].at(name(site)).values[i], 2 * (x.values[i] + add));
+    }
+  }
 }
 
-TEST_F(HookProperties, ValuesOfTheWrongShapeAreRefused) {
-  Hooks hooks(*backend_, 3);
-  Edit wrong = edit({Hook::resid_post, 0}, EditOp::add, "all",
-                    std::vector<float>(static_cast<std::size_t>(width({Hook::resid_post, 0}))));
-  wrong.site = {Hook::mlp_post, 0};
-  EXPECT_THROW(hooks.edit(std::move(wrong), model_->spec.hook_sizes()), Error);
-  EXPECT_THROW(hooks.edit(edit({Hook::pattern, 0}, EditOp::scale, "all"), model_->spec.hook_sizes()), Error);
+TEST_F(HooksTest, EditsReachWhatComesAfterAndOnlyTheirTokens) {
+  // The last token of each document: earlier tokens cannot see it, at any layer.
+  const auto plain = run({.sites = free_sites()});
+  const auto changed =
+      edited(edit_at({Hook::mlp_out, 0}, EditOp::add, "last", rows_of({ramp(28, 1)})), free_sites());
+  for (std::size_t d = 0; d < documents.size(); ++d)
+    for (const auto& [site, captured] : changed[d]) {
+      const Captured& before = plain[d].at(site);
+      const std::int64_t last = captured.rows - 1;
+      for (std::int64_t t = 0; t < last; ++t)
+        ASSERT_TRUE(std::ranges::equal(row(captured, t), row(before, t))) << site << " token " << t;
+      const bool after = site == "blocks.0.hook_mlp_out" || site == "blocks.0.hook_resid_post" ||
+                         site.starts_with("blocks.1") || site.starts_with("blocks.2") ||
+                         site.starts_with("ln_final") || site == "logits";
+      EXPECT_EQ(!std::ranges::equal(row(captured, last), row(before, last)), after) << site;
+    }
+}
+
+TEST_F(HooksTest, EverySiteCanBeEditedAndTheNextSeesIt) {
+  const auto plain = run({.sites = free_sites()});
+  for (const Site site : model.spec.sites()) {
+    if (info(site.hook).cost == Cost::materialises) continue;
+    std::vector<Site> sites = free_sites();
+    sites.push_back(site);
+    const auto changed = edited(edit_at(site, EditOp::scale, "all", {}, 0.5f), sites);
+    std::size_t different = 0;
+    for (const auto& [other, captured] : changed.back())
+      if (plain.back().count(other)) different += captured.values != plain.back().at(other).values;
+    EXPECT_GE(different, 1u) << name(site);
+    if (site.hook != Hook::logits) {
+      EXPECT_NE(changed.back().at("logits").values, plain.back().at("logits").values) << name(site);
+    }
+  }
+}
+
+TEST_F(HooksTest, ProjectOutRemovesTheSubspace) {
+  const Site site{Hook::resid_post, 0};
+  std::vector<std::vector<float>> rows = {ramp(28), ramp(28, 0.5f), std::vector<float>(28, 0.1f)};
+  rows[2][3] = 5;  // the second row repeats the first one's direction
+  const auto once = edited(edit_at(site, EditOp::project_out, "all", rows_of(rows)), {site});
+  const auto twice = run({{site}, "all", [&](Hooks& hooks, const HookSizes& s) {
+                            hooks.edit(edit_at(site, EditOp::project_out, "all", rows_of(rows)), s);
+                            hooks.edit(edit_at(site, EditOp::project_out, "all", rows_of(rows)), s);
+                          }});
+  const auto plain = run({.sites = {site}});
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const Captured& x = once[d].at(name(site));
+    for (std::int64_t t = 0; t < x.rows; ++t)
+      for (const auto& direction : rows) {
+        double dot = 0, before = 0, size = 0, length = 0;
+        for (std::size_t i = 0; i < 28; ++i) {
+          dot += static_cast<double>(row(x, t)[i]) * direction[i];
+          before += static_cast<double>(row(plain[d].at(name(site)), t)[i]) * direction[i];
+          size += static_cast<double>(row(x, t)[i]) * row(x, t)[i];
+          length += static_cast<double>(direction[i]) * direction[i];
+        }
+        EXPECT_LT(std::abs(dot), 1e-6 * std::sqrt(size * length));
+        EXPECT_GT(std::abs(before), 1e-4 * std::sqrt(size * length));
+      }
+    EXPECT_LT(relative_error(twice[d].at(name(site)).values, x.values), 1e-6);
+  }
+}
+
+TEST_F(HooksTest, NothingRunsThatNobodyNeeds) {
+  const auto gemms = [&](std::vector<Site> sites, const std::string& tokens = "all") {
+    backend.linear_rows.clear();
+    run({std::move(sites), tokens, {}});
+    return backend.linear_rows;
+  };
+  EXPECT_TRUE(gemms({{Hook::embed}}).empty());
+  EXPECT_EQ(gemms({{Hook::resid_post, 0}}).size(), 4u);
+  EXPECT_EQ(gemms({{Hook::resid_post, 1}}).size(), 8u);
+  EXPECT_EQ(gemms({{Hook::ln_final_out}}).size(), 12u);  // no head
+  EXPECT_EQ(gemms({{Hook::logits}}).size(), 13u);
+  // The last block's tail and the head see the wanted tokens alone.
+  EXPECT_EQ(gemms({{Hook::logits}}, "last"),
+            (std::vector<std::int64_t>{18, 18, 18, 18, 18, 18, 18, 18, 18, 3, 3, 3, 3}));
+}
+
+TEST_F(HooksTest, WantedRowsAreTheRowsOfTheWholeRun) {
+  const auto whole = run({.sites = free_sites()});
+  for (const std::string tokens : {"last", "first", "0,-1", "every:3"})
+    for (const Site site : free_sites()) {
+      const auto some = run({{site}, tokens, {}});
+      for (std::size_t d = 0; d < documents.size(); ++d) {
+        const auto positions =
+            TokenSelector::parse(tokens).select(static_cast<std::int64_t>(documents[d].size()), "d");
+        const Captured& captured = some[d].at(name(site));
+        ASSERT_EQ(captured.rows, static_cast<std::int64_t>(positions.size()));
+        for (std::int64_t i = 0; i < captured.rows; ++i)
+          ASSERT_TRUE(std::ranges::equal(
+              row(captured, i), row(whole[d].at(name(site)), positions[static_cast<std::size_t>(i)])))
+              << name(site) << " " << tokens;
+      }
+    }
+}
+
+TEST_F(HooksTest, EditsActOnTheWantedRowsOfTheLastBlock) {
+  for (const Hook hook : {Hook::z, Hook::attn_out, Hook::mlp_post, Hook::resid_post, Hook::ln_final_out}) {
+    const Site site{hook, per_layer(hook) ? 2 : 0};
+    const auto whole = edited(edit_at(site, EditOp::scale, "0,-1", {}, 3), {{Hook::logits}});
+    const auto last = edited(edit_at(site, EditOp::scale, "0,-1", {}, 3), {{Hook::logits}}, "last");
+    for (std::size_t d = 0; d < documents.size(); ++d) {
+      const Captured& all = whole[d].at("logits");
+      EXPECT_TRUE(std::ranges::equal(row(last[d].at("logits"), 0), row(all, all.rows - 1))) << name(site);
+    }
+  }
+}
+
+TEST_F(HooksTest, ABatchWithoutWantedTokensRuns) {
+  const Ids ids = {1, 2, 3}, positions = {0, 1, 2}, starts = {0, 3};
+  CollectingSink sink({}, {3});
+  Hooks hooks(backend, 3);
+  hooks.capture(model.spec.sites(), sink);
+  Transformer(model, backend, 3).forward({ids, positions, Documents{starts}, {}}, hooks);
+  EXPECT_TRUE(sink.puts.empty());
+}
+
+TEST_F(HooksTest, WrongEditsAndIdsAreErrors) {
+  const auto message = [&](Edit edit) -> std::string {
+    Hooks hooks(backend, 3);
+    try {
+      hooks.edit(std::move(edit), sizes());
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message(edit_at({Hook::resid_post, 1}, EditOp::add, "all", rows_of({ramp(27)}))),
+              AllOf(HasSubstr("blocks.1.hook_resid_post"), HasSubstr("[1, 27]"), HasSubstr("28")));
+  EXPECT_THAT(message(edit_at({Hook::resid_post, 1}, EditOp::replace)),
+              HasSubstr("blocks.1.hook_resid_post"));
+  EXPECT_THAT(message(edit_at({Hook::resid_post, 1}, EditOp::replace, "all", rows_of({ramp(28), ramp(28)}))),
+              HasSubstr("one row"));
+  EXPECT_THAT(
+      message(edit_at({Hook::z, 0}, EditOp::project_out, "all", rows_of({std::vector<float>(40, 0.0f)}))),
+      HasSubstr("all zero"));
+  EXPECT_THAT(message(edit_at({Hook::pattern, 0}, EditOp::zero)), HasSubstr("blocks.0.attn.hook_pattern"));
+  EXPECT_THROW(Hooks(backend, 3).edit(edit_at({Hook::z, 3}, EditOp::zero), sizes()), std::exception);
+
+  documents = {{1, 53, 2}};
+  EXPECT_THROW(run(), Error);  // an id past the vocabulary
+  documents = {{1, -1}};
+  EXPECT_THROW(run(), Error);
 }
 
 }  // namespace
-}  // namespace sonde
+}  // namespace sonde::test
