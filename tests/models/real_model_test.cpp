@@ -1,137 +1,230 @@
-// SmolLM2-135M against Hugging Face's float32 and an independent float64 forward, all prompts.
-#include <algorithm>
+// SmolLM2-135M-Instruct from its GGUF file against the float64 forward and Hugging Face's float32.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
 #include <numeric>
 
 #include "io/hash.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "models/fake_quantise.h"
 #include "tests/models/activations.h"
-#include "tests/models/smollm2.h"
 #include "tests/shared_files.h"
 
-namespace sonde {
+namespace sonde::test {
 namespace {
 
-template <class T>
-std::vector<T> values_of(const Safetensors& file, const std::string& name) {
-  const SafetensorsTensor* tensor = file.find(name);
-  if (tensor == nullptr) return {};
-  std::vector<T> values(static_cast<std::size_t>(tensor->view.count()));
-  EXPECT_EQ(bytes_of(tensor->view.dtype, tensor->view.count()),
-            static_cast<std::int64_t>(values.size() * sizeof(T)))
-      << name;
-  std::memcpy(values.data(), tensor->view.data, values.size() * sizeof(T));
-  return values;
-}
+namespace fs = std::filesystem;
 
-TEST(SmolLM2, TensorsDequantiseToTheReferencesBits) {
-  SONDE_REQUIRE_SMOLLM2();
-  SONDE_REQUIRE_SHARED("golden/real/SmolLM2-135M-Instruct_tensors.json");
-  const Json expected = read_json(shared_path);
-  const auto backend = make_cpu_backend();
-  const ModelFiles files = ModelFiles::open(test::smollm2_file());
-  int compared = 0;
-  const Json& table = expected.contains("tensors") ? expected["tensors"] : expected;
-  for (const FileTensor& tensor : files.tensors()) {
-    if (!table.contains(tensor.name)) continue;
-    const Json& entry = table[tensor.name];
-    const auto sha =
-        entry.is_string() ? entry.get<std::string>() : entry.value("sha256_f32", entry.value("sha256", ""));
-    const OwnedTensor values = make_tensor(DType::f32, {tensor.view.count()});
-    backend->dequantise(values.view, tensor.view);
-    EXPECT_EQ(sha256_hex(std::span(values.view.data, static_cast<std::size_t>(values.view.count()) * 4)), sha)
-        << tensor.name;
-    ++compared;
+// SONDE_SMOLLM2_GGUF, or the cache folder that the install script fills.
+fs::path gguf_path() {
+  if (const char* path = std::getenv("SONDE_SMOLLM2_GGUF")) return path;
+  fs::path cache;
+  if (const char* own = std::getenv("SONDE_CACHE")) {
+    cache = own;
+  } else if (const char* xdg = std::getenv("XDG_CACHE_HOME")) {
+    cache = fs::path(xdg) / "sonde";
+  } else if (const char* home = std::getenv("HOME")) {
+    cache = fs::path(home) / ".cache" / "sonde";
   }
-  EXPECT_EQ(compared, static_cast<int>(files.tensors().size()));
+  return cache / "SmolLM2-135M-Instruct.Q4_1.gguf";
 }
 
-TEST(SmolLM2, HiddenStatesLogitsAndLogProbsOfEveryPrompt) {
-  SONDE_REQUIRE_SMOLLM2();
-  SONDE_REQUIRE_SHARED("golden/real/SmolLM2-135M-Instruct.safetensors");
-  const auto golden = Safetensors::open(shared_path);
-  const auto backend = make_cpu_backend();
-  const Model model = Model::load(test::smollm2_file(), {}, *backend);
-  std::vector<Site> sites;
-  for (const Site site : model.spec.sites())
-    if (site.hook == Hook::resid_post || site.hook == Hook::ln_final_out || site.hook == Hook::logits)
-      sites.push_back(site);
+#define SONDE_REQUIRE_SMOLLM2()                          \
+  SONDE_REQUIRE_SHARED("golden/real");                   \
+  if (!fs::exists(gguf_path()))                          \
+  GTEST_SKIP() << "no model at " << gguf_path().string() \
+               << " (scripts/get_default_model.sh fetches it, or set SONDE_SMOLLM2_GGUF)"
 
-  int prompts = 0;
-  for (const SafetensorsTensor& tensor : golden->tensors()) {
-    if (!tensor.name.ends_with(".ids")) continue;
-    const std::string prompt = tensor.name.substr(0, tensor.name.size() - 4);
-    test::Ids ids;
-    if (tensor.view.dtype == DType::i64)
-      for (const auto id : values_of<std::int64_t>(*golden, tensor.name))
-        ids.push_back(static_cast<std::int32_t>(id));
-    else
-      ids = values_of<std::int32_t>(*golden, tensor.name);
-    const auto found = test::run_packed(model, *backend, {ids}, {sites, "all", {}})[0];
-
-    const auto compare_last4 = [&](const std::string& site) {
-      const std::vector<float>& all = found.at(site).values;
-      const std::size_t n = std::min(all.size(), static_cast<std::size_t>(4 * model.spec.d_model));
-      const std::vector<float> last(all.end() - static_cast<std::ptrdiff_t>(n), all.end());
-      {
-        const auto expected = values_of<float>(*golden, prompt + "." + site + ".last4");
-        ASSERT_FALSE(expected.empty()) << prompt << " " << site;
-        EXPECT_LE(test::relative_error(last, expected), 1e-5) << prompt << " " << site;
-      }
-    };
-    for (const int layer : {0, 15, 29}) compare_last4(name({Hook::resid_post, layer}));
-    compare_last4("ln_final.hook_out");
-
-    std::vector<float> norms;  // [L, T]
-    for (int l = 0; l < 30; ++l) {
-      const std::vector<float>& x = found.at(name({Hook::resid_post, l})).values;
-      for (std::size_t t = 0; t < ids.size(); ++t) {
-        double sum = 0;
-        for (std::size_t i = 0; i < 576; ++i) sum += double{x[t * 576 + i]} * x[t * 576 + i];
-        norms.push_back(static_cast<float>(std::sqrt(sum)));
-      }
+// Any real tensor of a golden, as double.
+std::vector<double> values(const Safetensors& file, const std::string& name) {
+  const SafetensorsTensor* tensor = file.find(name);
+  if (tensor == nullptr) throw std::runtime_error("no golden " + name);
+  std::vector<double> result;
+  for (std::int64_t i = 0; i < tensor->view.count(); ++i) {
+    if (tensor->view.dtype == DType::f64) {
+      double x = 0;
+      std::memcpy(&x, tensor->view.data + 8 * i, 8);
+      result.push_back(x);
+    } else if (tensor->view.dtype == DType::f32) {
+      float x = 0;
+      std::memcpy(&x, tensor->view.data + 4 * i, 4);
+      result.push_back(x);
+    } else {
+      std::int32_t x = 0;
+      std::memcpy(&x, tensor->view.data + 4 * i, 4);
+      result.push_back(x);
     }
-    EXPECT_LE(test::relative_error(norms, values_of<float>(*golden, prompt + ".resid_post_norms")), 1e-5)
-        << prompt;
+  }
+  return result;
+}
 
-    const std::vector<float>& logits = found.at("logits").values;
-    const auto vocab = static_cast<std::size_t>(model.spec.vocab);
-    const float* last = logits.data() + logits.size() - vocab;
-    std::vector<std::int64_t> order(vocab);
-    std::iota(order.begin(), order.end(), 0);
-    std::ranges::partial_sort(order, order.begin() + 20, [&](auto a, auto b) { return last[a] > last[b]; });
-    order.resize(20);
-    const SafetensorsTensor* top = golden->find(prompt + ".top20_ids");
-    ASSERT_NE(top, nullptr);
-    std::vector<std::int64_t> top_ids;
-    if (top->view.dtype == DType::i64)
-      top_ids = values_of<std::int64_t>(*golden, top->name);
-    else
-      for (const auto id : values_of<std::int32_t>(*golden, top->name)) top_ids.push_back(id);
-    EXPECT_EQ(order, top_ids) << prompt;
-    std::vector<float> top_logits;
-    for (const auto id : order) top_logits.push_back(last[id]);
-    EXPECT_LE(test::relative_error(top_logits, values_of<float>(*golden, prompt + ".top20_logits")), 1e-5)
-        << prompt;
+std::vector<float> last_rows(const Captured& c, std::int64_t n) {
+  const auto width = static_cast<std::ptrdiff_t>(c.values.size()) / c.rows;
+  return {c.values.end() - n * width, c.values.end()};
+}
 
-    const auto expected = values_of<float>(*golden, prompt + ".token_log_probs");
-    ASSERT_EQ(expected.size() + 1, ids.size());
+std::vector<float> row_norms(const Captured& c) {
+  const std::size_t width = c.values.size() / static_cast<std::size_t>(c.rows);
+  std::vector<float> norms;
+  for (std::size_t t = 0; t < static_cast<std::size_t>(c.rows); ++t) {
+    double squares = 0;
+    for (std::size_t i = 0; i < width; ++i)
+      squares += static_cast<double>(c.values[t * width + i]) * c.values[t * width + i];
+    norms.push_back(static_cast<float>(std::sqrt(squares)));
+  }
+  return norms;
+}
+
+// log p(ids[t + 1]), the softmax summed in double.
+std::vector<double> log_probs(const Captured& logits, const Ids& ids) {
+  const std::size_t vocab = logits.values.size() / static_cast<std::size_t>(logits.rows);
+  std::vector<double> result;
+  for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
+    const float* row = logits.values.data() + t * vocab;
+    const double most = *std::max_element(row, row + vocab);
+    double sum = 0;
+    for (std::size_t v = 0; v < vocab; ++v) sum += std::exp(row[v] - most);
+    result.push_back(row[ids[t + 1]] - most - std::log(sum));
+  }
+  return result;
+}
+
+// The golden README's suggested limits.
+struct Limits {
+  double first, middle, last, final_norm, norms, embed_norms, top20, log_prob, mean_log_prob;
+};
+constexpr Limits kF32 = {1e-5, 1e-5, 1e-5, 1e-5, 1e-5, 1e-6, 1e-5, 3e-4, 1e-5};
+constexpr Limits kBf16 = {3e-2, 4e-2, 5e-2, 5e-2, 4e-2, 5e-3, 3e-2, 1, 3e-2};
+
+void check_prompt(const std::string& prompt, const Safetensors& golden, const Activations& found,
+                  const Ids& ids, const Limits& limits, bool f32) {
+  SCOPED_TRACE(prompt);
+  const auto layers = [&](const std::string& item, const std::vector<float>& ours, double limit) {
+    for (const std::string suffix : {".f64", ""})
+      EXPECT_LE(relative_error(ours, values(golden, prompt + "." + item + suffix)), limit) << item << suffix;
+  };
+  for (const auto& [layer, limit] :
+       std::vector<std::pair<int, double>>{{0, limits.first}, {15, limits.middle}, {29, limits.last}}) {
+    const std::string site = "blocks." + std::to_string(layer) + ".hook_resid_post";
+    layers(site + ".last4", last_rows(found.at(site), 4), limit);
+  }
+  layers("ln_final.hook_out.last4", last_rows(found.at("ln_final.hook_out"), 4), limits.final_norm);
+  std::vector<float> norms;
+  for (int l = 0; l < 30; ++l) {
+    const auto of_layer = row_norms(found.at("blocks." + std::to_string(l) + ".hook_resid_post"));
+    norms.insert(norms.end(), of_layer.begin(), of_layer.end());
+  }
+  layers("resid_post_norms", norms, limits.norms);
+  layers("embed_norms", row_norms(found.at("hook_embed")), limits.embed_norms);
+
+  const Captured& logits = found.at("logits");
+  const std::vector<float> last = last_rows(logits, 1);
+  std::vector<std::int32_t> order(last.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::partial_sort(order.begin(), order.begin() + 20, order.end(), [&](auto a, auto b) {
+    return last[static_cast<std::size_t>(a)] > last[static_cast<std::size_t>(b)];
+  });
+  const std::vector<double> top_ids = values(golden, prompt + ".top20_ids");
+  std::vector<float> top_logits;
+  for (std::size_t i = 0; i < 20; ++i) {
+    if (f32) {
+      EXPECT_EQ(order[i], static_cast<std::int32_t>(top_ids[i])) << "top-20 place " << i;
+    }
+    top_logits.push_back(last[static_cast<std::size_t>(top_ids[i])]);
+  }
+  layers("top20_logits", top_logits, limits.top20);
+
+  const std::vector<double> ours = log_probs(logits, ids);
+  for (const std::string suffix : {".f64", ""}) {
+    const std::vector<double> theirs = values(golden, prompt + ".token_log_probs" + suffix);
+    ASSERT_EQ(ours.size(), theirs.size());
     double worst = 0, mean = 0;
-    for (std::size_t t = 0; t + 1 < ids.size(); ++t) {
-      const float* row = logits.data() + t * vocab;
-      const double most = *std::max_element(row, row + vocab);
-      double sum = 0;
-      for (std::size_t v = 0; v < vocab; ++v) sum += std::exp(row[v] - most);
-      const double log_prob = row[ids[t + 1]] - most - std::log(sum);
-      worst = std::max(worst, std::abs(log_prob - expected[t]));
-      mean += (log_prob - expected[t]) / static_cast<double>(expected.size());
+    for (std::size_t t = 0; t < ours.size(); ++t) {
+      worst = std::max(worst, std::abs(ours[t] - theirs[t]));
+      mean += (ours[t] - theirs[t]) / static_cast<double>(ours.size());
     }
-    EXPECT_LE(worst, 3e-4) << prompt;
-    EXPECT_LE(std::abs(mean), 2e-5) << prompt;
+    EXPECT_LE(worst, limits.log_prob) << "token_log_probs" << suffix;
+    EXPECT_LE(std::abs(mean), limits.mean_log_prob) << "mean log-prob" << suffix;
+  }
+}
+
+void check_all_prompts(const fs::path& shared, Precision precision) {
+  const auto golden = Safetensors::open(shared / "SmolLM2-135M-Instruct.safetensors");
+  const Json about = read_json(shared / "SmolLM2-135M-Instruct.json");
+  const auto backend = make_cpu_backend();
+  const Model model =
+      Model::load(gguf_path(), {.precision = precision, .weights = {}, .ignored = {}}, *backend);
+  RunOptions options;
+  options.sites =
+      match_sites("hook_embed,blocks.*.hook_resid_post,ln_final.hook_out,logits", model.spec.sites(), 30);
+  int prompts = 0;
+  for (const auto& [prompt, ignored] : about["prompts"].items()) {
+    Ids ids;
+    for (double id : values(*golden, prompt + ".ids")) ids.push_back(static_cast<std::int32_t>(id));
+    const auto found = run_packed(model, *backend, {ids}, options);
+    check_prompt(prompt, *golden, found[0], ids, precision == Precision::f32 ? kF32 : kBf16,
+                 precision == Precision::f32);
     ++prompts;
   }
-  EXPECT_GE(prompts, 6);
+  EXPECT_EQ(prompts, 6);
+}
+
+TEST(SmolLM2, EveryPromptInF32) {
+  SONDE_REQUIRE_SMOLLM2();
+  check_all_prompts(shared_path, Precision::f32);
+}
+
+TEST(SmolLM2, EveryPromptInBf16) {
+  SONDE_REQUIRE_SMOLLM2();
+  check_all_prompts(shared_path, Precision::bf16);
+}
+
+std::string dequantised_sha256(Backend& backend, const Tensor& view,
+                               WeightFormat format = WeightFormat::as_stored) {
+  const OwnedTensor out = make_tensor(DType::f32, {view.rows(), view.count() / view.rows()});
+  backend.dequantise(out.view, view);
+  fake_quantise(out.view, format);
+  return sha256_hex(std::as_bytes(std::span(out.view.f32(), static_cast<std::size_t>(view.count()))));
+}
+
+TEST(SmolLM2, DequantisedTensorsAreBitEqual) {
+  SONDE_REQUIRE_SMOLLM2();
+  const Json expected = read_json(shared_path / "SmolLM2-135M-Instruct_tensors.json")["tensors"];
+  const ModelFiles files = ModelFiles::open(gguf_path());
+  const auto backend = make_cpu_backend();
+  EXPECT_EQ(files.tensors().size(), expected.size());
+  for (const FileTensor& tensor : files.tensors()) {
+    ASSERT_TRUE(expected.contains(tensor.name)) << tensor.name;
+    std::vector<std::int64_t> shape(tensor.view.shape.begin(), tensor.view.shape.begin() + tensor.view.rank);
+    EXPECT_EQ(shape, expected[tensor.name]["shape"].get<std::vector<std::int64_t>>()) << tensor.name;
+    EXPECT_EQ(dequantised_sha256(*backend, tensor.view),
+              expected[tensor.name]["sha256_f32"].get<std::string>())
+        << tensor.name;
+  }
+}
+
+// The ablations' weights: exact ties, division by the scale, all in float32.
+TEST(SmolLM2, FakeQuantisedWeightsAreBitEqual) {
+  SONDE_REQUIRE_SMOLLM2();
+  const fs::path path = shared_dir() / "data/concept_depth/curves_ablations.json";
+  if (!fs::exists(path)) GTEST_SKIP() << "reference data not here: " << path;
+  const Json expected = read_json(path)["quantised_weights"];
+  const ModelFiles files = ModelFiles::open(gguf_path());
+  const auto backend = make_cpu_backend();
+  int compared = 0;
+  for (const auto& [tensor, formats] : expected.items())
+    for (const auto& [format, values_of_format] : formats.items()) {
+      const FileTensor* found = files.find(tensor);
+      if (found == nullptr || !values_of_format.contains("sha256_f32")) continue;
+      EXPECT_EQ(dequantised_sha256(*backend, found->view, parse_weight_format(format)),
+                values_of_format["sha256_f32"].get<std::string>())
+          << tensor << " " << format;
+      ++compared;
+    }
+  EXPECT_EQ(compared, 4);
 }
 
 }  // namespace
-}  // namespace sonde
+}  // namespace sonde::test
