@@ -1,54 +1,84 @@
-// Fake quantisation of a real weight against the ablations' own hashes.
 #include "models/fake_quantise.h"
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <cmath>
+#include <limits>
+#include <random>
 
-#include "io/hash.h"
-#include "io/json.h"
-#include "tests/models/activations.h"
-#include "tests/models/smollm2.h"
-#include "tests/shared_files.h"
+#include "runtime/error.h"
 
 namespace sonde {
 namespace {
 
-TEST(FakeQuantise, TheExperimentsWeightsBitForBit) {
-  SONDE_REQUIRE_SMOLLM2();
-  SONDE_REQUIRE_SHARED("data/concept_depth/curves_ablations.json");
-  const Json expected = read_json(shared_path)["quantised_weights"];
-  const ModelFiles files = ModelFiles::open(test::smollm2_file());
-  const auto backend = make_cpu_backend();
-  int compared = 0;
-  for (const auto& [tensor, formats] : expected.items())
-    for (const auto& [format, truth] : formats.items()) {
-      const FileTensor* found = files.find(tensor);
-      ASSERT_NE(found, nullptr) << tensor;
-      const OwnedTensor w = make_tensor(DType::f32, {found->view.dim(0), found->view.dim(1)});
-      backend->dequantise(Tensor(w.view.data, DType::f32, {w.view.count()}), found->view);
-      fake_quantise(w.view, parse_weight_format(format));
-      EXPECT_EQ(sha256_hex(std::span(w.view.data, static_cast<std::size_t>(w.view.count()) * 4)),
-                truth["sha256_f32"].get<std::string>())
-          << tensor << " " << format;
-      ++compared;
-    }
-  EXPECT_EQ(compared, 4);
+std::vector<float> quantised(std::vector<float> w, std::int64_t rows, WeightFormat format) {
+  fake_quantise(Tensor(w.data(), DType::f32, {rows, static_cast<std::int64_t>(w.size()) / rows}), format);
+  return w;
 }
 
-TEST(FakeQuantise, GroupsOfInt4AndTies) {
-  const OwnedTensor w = make_tensor(DType::f32, {1, 70});
-  for (int i = 0; i < 70; ++i) w.view.f32()[i] = i < 64 ? 7.0f : 0.0f;
-  w.view.f32()[1] = 2.5f;    // q = 2.5: to even
-  w.view.f32()[2] = -3.5f;   // to -4
-  w.view.f32()[64] = 14.0f;  // a last group of 6 with a scale of its own
-  w.view.f32()[65] = 3.0f;   // q = 1.5: to 2, times 2
-  fake_quantise(w.view, WeightFormat::int4);
-  EXPECT_EQ(w.view.f32()[1], 2);
-  EXPECT_EQ(w.view.f32()[2], -4);
-  EXPECT_EQ(w.view.f32()[64], 14);
-  EXPECT_EQ(w.view.f32()[65], 4);
-  EXPECT_EQ(w.view.f32()[66], 0);
+TEST(FakeQuantise, Int8IsPerOutputRow) {
+  // Row 0: s = 2; 3 / 2 and 5 / 2 are ties, both go to the even 2. Row 1: s = 1.
+  EXPECT_EQ(quantised({254, 3, 5, -7, 127, 3, 5, -7}, 2, WeightFormat::int8),
+            (std::vector<float>{254, 4, 4, -8, 127, 3, 5, -7}));
+}
+
+TEST(FakeQuantise, Int4IsPerGroupOf64AndAShorterLastOne) {
+  std::vector<float> w(130, 1.0f);
+  w[0] = 14;     // s = 2 in the first group: 1 / 2 ties to 0
+  w[64] = -7;    // s = 1 in the second
+  w[129] = 3.5;  // s = 0.5 in the last, of two values
+  std::vector<float> expected(130, 0.0f);
+  expected[0] = 14;
+  std::fill(expected.begin() + 64, expected.end(), 1.0f);
+  expected[64] = -7;
+  expected[129] = 3.5;
+  EXPECT_EQ(quantised(w, 1, WeightFormat::int4), expected);
+}
+
+TEST(FakeQuantise, AgreesWithTheDefinitionOnRandomWeights) {
+  std::mt19937 generator(5);
+  std::normal_distribution<float> normal;
+  for (const std::int64_t width : {1, 7, 63, 64, 65, 257}) {
+    std::vector<float> w(static_cast<std::size_t>(3 * width));
+    for (float& x : w) x = normal(generator);
+    for (const auto& [format, group, levels] : {std::tuple{WeightFormat::int8, width, 127.0f},
+                                                std::tuple{WeightFormat::int4, std::int64_t{64}, 7.0f}}) {
+      std::vector<float> expected = w;
+      for (std::int64_t r = 0; r < 3; ++r)
+        for (std::int64_t first = 0; first < width; first += group) {
+          const std::int64_t end = std::min(first + group, width);
+          float most = 0;
+          for (std::int64_t i = first; i < end; ++i)
+            most = std::max(most, std::fabs(w[static_cast<std::size_t>(r * width + i)]));
+          const float s = most / levels;
+          for (std::int64_t i = first; i < end; ++i) {
+            float& x = expected[static_cast<std::size_t>(r * width + i)];
+            const float q = x / s, down = std::floor(q), rest = q - down;
+            const bool up = rest > 0.5f || (rest == 0.5f && std::fmod(down, 2.0f) != 0);
+            x = (up ? down + 1 : down) * s;
+          }
+        }
+      EXPECT_EQ(quantised(w, 3, format), expected) << width;
+    }
+  }
+}
+
+TEST(FakeQuantise, Bf16AndAsStored) {
+  EXPECT_EQ(quantised({1.00390625f, 1.01171875f, -3}, 1, WeightFormat::bf16),
+            (std::vector<float>{1, 1.015625f, -3}));
+  EXPECT_EQ(quantised({1.00390625f, 0.1f}, 1, WeightFormat::as_stored),
+            (std::vector<float>{1.00390625f, 0.1f}));
+}
+
+TEST(FakeQuantise, ZerosAndTheSmallestNumbersStayFinite) {
+  const float tiny = std::numeric_limits<float>::denorm_min();
+  for (const WeightFormat format : {WeightFormat::int8, WeightFormat::int4, WeightFormat::bf16})
+    for (const float x : quantised({0, 0, 0, tiny, -tiny, 0}, 2, format)) EXPECT_TRUE(std::isfinite(x));
+}
+
+TEST(FakeQuantise, Names) {
+  for (const char* text : {"f32", "bf16", "int8", "int4"}) EXPECT_EQ(name(parse_weight_format(text)), text);
+  EXPECT_THROW(parse_weight_format("int3"), UsageError);
 }
 
 }  // namespace
