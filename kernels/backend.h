@@ -4,6 +4,7 @@
 //   T tokens of the flattened batch   D model width        H query heads       K key/value heads
 //   E head width                      F MLP width          V vocabulary        L layers
 //   S keys of the longest document    B rows of a training batch               C targets of a probe
+//   X experts
 // H, K, F, V mean this rank's share when a tensor is sharded.
 //
 // Conventions: outputs first and pre-allocated; no op allocates tensors; activations are f32; a tensor's rows
@@ -16,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "runtime/tensor.h"
 
@@ -34,6 +36,12 @@ class Weight {
   virtual std::int64_t bytes() const = 0;  // memory held
 };
 
+// One row of a weight as a file stores it: k values of any dtype.
+struct RawRow {
+  const std::byte* data;
+  DType dtype;
+};
+
 // Documents packed flat: document i owns tokens [starts[i], starts[i + 1]).
 struct Documents {
   std::span<const std::int32_t> starts;  // n_documents + 1, starts[0] == 0, last == T
@@ -46,9 +54,27 @@ struct RopeTable {
   Tensor sin;  // f32 [P, R/2]
 };
 
-struct AttentionSpec {
-  float scale;  // of q.k
+// Keys and values of each document: rows [first[i], first[i] + count[i]) of k and v. The document's queries
+// are its last tokens, so a KV cache holds more keys than there are queries.
+struct KeyRanges {
+  std::span<const std::int32_t> first, count;  // n_documents each; empty: k and v are packed as q is
 };
+
+struct AttentionSpec {
+  float scale;              // of q.k
+  float softcap = 0;        // c: scores become c tanh(score / c); 0: none
+  std::int64_t window = 0;  // a query sees its own key and window - 1 before it; 0: all before it
+};
+
+enum class NormKind : std::uint8_t { rms, layer };  // layer: the mean of the row is taken off first
+
+// silu x sigmoid(x), gelu x Phi(x), gelu_tanh its approximation by tanh, relu, relu_squared
+enum class Activation : std::uint8_t { silu, gelu, gelu_tanh, relu, relu_squared };
+
+// Which values of a head turn together: (i, i + R/2), or (2i, 2i + 1).
+enum class RopePairs : std::uint8_t { halves, neighbours };
+
+enum class Renormalise : bool { no, yes };
 
 class Backend {
  public:
@@ -60,37 +86,62 @@ class Backend {
   // ---- weights
   void dequantise(Tensor out /*f32 [n]*/, Tensor raw /*any dtype, n values*/);
   std::unique_ptr<Weight> prepare_weight(Tensor w /*f32 [N, K]*/, Precision precision);
+  // The same bits as prepare_weight of the dequantised rows, without a copy of them: raw rows stay where they
+  // are (they must outlive the weight) and are expanded panel by panel in every GEMM.
+  std::unique_ptr<Weight> keep_weight(std::vector<RawRow> rows /*N*/, std::int64_t k, Precision precision);
 
   // ---- forward
   // y = x W' + bias; bias may be empty.
   void linear(Tensor y /*[T, N]*/, Tensor x /*[T, K]*/, const Weight& w, Tensor bias /*f32 [N]*/ = {});
   // out[t] = table[ids[t]], dequantised row by row.
   void embed(Tensor out /*[T, D]*/, Tensor table /*any dtype [V, D]*/, std::span<const std::int32_t> ids);
-  // y = x / sqrt(mean(x^2) + eps) * weight (RMSNorm, arXiv:1910.07467)
-  void rms_norm(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor weight /*f32 [D]*/, float eps);
-  // The same in the three steps that hooks see; bitwise equal to rms_norm.
-  void rms_scale(Tensor scale /*[T, 1]*/, Tensor x /*[T, D]*/, float eps);  // sqrt(mean(x^2) + eps)
-  void divide_rows(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor scale /*[T, 1]*/);
-  void multiply_columns(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor weight /*f32 [D]*/);
-  // resid += delta; y = rms_norm(resid). Bitwise equal to add then rms_norm.
-  void add_rms_norm(Tensor resid /*[T, D]*/, Tensor y /*[T, D]*/, Tensor delta /*[T, D]*/,
-                    Tensor weight /*[D]*/, float eps);
+  // y = x / scale * weight + bias with scale = sqrt(mean(x^2) + eps) (RMSNorm, arXiv:1910.07467); LayerNorm
+  // (arXiv:1607.06450) does so with x - mean(x). bias may be empty, y may be x.
+  void norm(NormKind kind, Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor weight /*f32 [D]*/,
+            Tensor bias /*f32 [D] or empty*/, float eps);
+  // The same in the three steps that hooks see; bitwise equal to norm.
+  void norm_scale(NormKind kind, Tensor scale /*[T, 1]*/, Tensor x /*[T, D]*/, float eps);
+  void normalize(NormKind kind, Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor scale /*[T, 1]*/);
+  void scale_columns(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, Tensor weight /*f32 [D]*/,
+                     Tensor bias /*f32 [D] or empty*/);
+  // resid += delta; y = norm(resid). Bitwise equal to add then norm.
+  void add_norm(NormKind kind, Tensor resid /*[T, D]*/, Tensor y /*[T, D]*/, Tensor delta /*[T, D]*/,
+                Tensor weight /*[D]*/, Tensor bias /*f32 [D] or empty*/, float eps);
+  // norm of each head's E values; weight has one row for all heads or one per head. y may be x.
+  void norm_heads(NormKind kind, Tensor y /*[T, H, E]*/, Tensor x /*[T, H, E]*/,
+                  Tensor weight /*f32 [1 or H, E]*/, float eps);
   void add(Tensor y /*[T, D]*/, Tensor a /*[T, D]*/, Tensor b /*[T, D]*/);  // y may be a
-  // Rotates halves: (x[i], x[i + R/2]) of each head, positions[t] indexes the table (RoPE, arXiv:2104.09864).
+  void scale(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, float factor);       // y may be x
+  void softcap(Tensor y /*[T, V]*/, Tensor x /*[T, V]*/, float cap);        // cap tanh(x / cap); y may be x
+  // Rotates pairs of the first R values of each head; positions[t] indexes the table (RoPE,
+  // arXiv:2104.09864).
   void rope(Tensor y /*[T, H, E]*/, Tensor x /*[T, H, E]*/, std::span<const std::int32_t> positions,
-            const RopeTable& table);
-  void silu_mul(Tensor y /*[T, F]*/, Tensor gate /*[T, F]*/, Tensor up /*[T, F]*/);  // x sigmoid(x) * up
+            const RopeTable& table, RopePairs pairs = RopePairs::halves);
+  void activate(Activation f, Tensor y /*[T, F]*/, Tensor x /*[T, F]*/);  // y = f(x); y may be x
+  // y = f(gate) * up, the gated MLP of arXiv:2002.05202
+  void activate_mul(Activation f, Tensor y /*[T, F]*/, Tensor gate /*[T, F]*/, Tensor up /*[T, F]*/);
   // Causal attention within each document, online softmax: no T x T is written. Query head h reads kv head
   // h/(H/K).
-  void attention(Tensor z /*[T, H, E]*/, Tensor q /*[T, H, E]*/, Tensor k /*[T, K, E]*/,
-                 Tensor v /*[T, K, E]*/, const Documents& documents, const AttentionSpec& spec);
-  // The same in the steps that hooks see. Keys are counted from the document's start; keys after the query's
-  // own token, and past the document, hold -inf in scores and 0 in the pattern.
+  void attention(Tensor z /*[T, H, E]*/, Tensor q /*[T, H, E]*/, Tensor k /*[rows, K, E]*/,
+                 Tensor v /*[rows, K, E]*/, const Documents& documents, const KeyRanges& keys,
+                 const AttentionSpec& spec);
+  // The same in the steps that hooks see. Keys are counted from the document's start; keys that the query
+  // does not see, and past the document, hold -inf in scores and 0 in the pattern.
   void attention_scores(Tensor scores /*[T, H, S]*/, Tensor q, Tensor k, const Documents& documents,
-                        const AttentionSpec& spec);
-  void softmax(Tensor y /*[T, H, S]*/, Tensor x /*[T, H, S]*/);  // over S; exp(-inf) = 0
+                        const KeyRanges& keys, const AttentionSpec& spec);
+  void softmax(Tensor y /*[T, H, S]*/, Tensor x /*[T, H, S]*/);  // over S; exp(-inf) = 0; all -inf: 0
   void attention_apply(Tensor z /*[T, H, E]*/, Tensor pattern /*[T, H, S]*/, Tensor v,
-                       const Documents& documents);
+                       const Documents& documents, const KeyRanges& keys);
+  // Router of a mixture of experts: p = softmax(logits) over all experts; the k largest in descending order
+  // (of equals the lower index first) as indices and weights, which renormalise divides by their sum.
+  void route(Tensor weights /*[T, k]*/, Tensor indices /*[T, k], whole numbers*/, Tensor logits /*[T, X]*/,
+             Renormalise renormalise);
+  // y[rows[i]] += weights[i] x[i]; rows are distinct.
+  void scatter_add_rows(Tensor y /*[T, D]*/, std::span<const std::int32_t> rows, Tensor x /*[n, D]*/,
+                        std::span<const float> weights /*[n]*/);
+  // The log of the softmax of each row at the given column, summed in double: log p(targets[t]).
+  void log_softmax_at(std::span<double> out /*[T]*/, Tensor logits /*[T, V]*/,
+                      std::span<const std::int32_t> targets /*[T]*/);
 
   // ---- capture and edits, on the given rows of x [T, ...] (strided)
   void gather_rows(Tensor y /*[n, ...]*/, Tensor x, std::span<const std::int32_t> rows);
@@ -98,6 +149,10 @@ class Backend {
   void add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values /*f32 [n or 1, width]*/,
                 float coefficient);
   void scale_rows(Tensor x, std::span<const std::int32_t> rows, float factor);
+  // x[row][column] = value for all given rows and columns of x [T, N].
+  void fill_columns(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                    float value);
+  void clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most);
   // x -= basis' (basis x): removes the span of orthonormal rows.
   void project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis /*f32 [r, width]*/);
   // f32 rows -> storage dtype (f32, bf16, f16), contiguous. f16 values beyond 65504 become inf: check before.
@@ -106,28 +161,44 @@ class Backend {
  protected:
   virtual void do_dequantise(Tensor out, Tensor raw) = 0;
   virtual std::unique_ptr<Weight> do_prepare_weight(Tensor w, Precision precision) = 0;
+  virtual std::unique_ptr<Weight> do_keep_weight(std::vector<RawRow> rows, std::int64_t k,
+                                                 Precision precision) = 0;
   virtual void do_linear(Tensor y, Tensor x, const Weight& w, Tensor bias) = 0;
   virtual void do_embed(Tensor out, Tensor table, std::span<const std::int32_t> ids) = 0;
-  virtual void do_rms_norm(Tensor y, Tensor x, Tensor weight, float eps) = 0;
-  virtual void do_rms_scale(Tensor scale, Tensor x, float eps) = 0;
-  virtual void do_divide_rows(Tensor y, Tensor x, Tensor scale) = 0;
-  virtual void do_multiply_columns(Tensor y, Tensor x, Tensor weight) = 0;
-  virtual void do_add_rms_norm(Tensor resid, Tensor y, Tensor delta, Tensor weight, float eps) = 0;
+  virtual void do_norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tensor bias, float eps) = 0;
+  virtual void do_norm_scale(NormKind kind, Tensor scale, Tensor x, float eps) = 0;
+  virtual void do_normalize(NormKind kind, Tensor y, Tensor x, Tensor scale) = 0;
+  virtual void do_scale_columns(Tensor y, Tensor x, Tensor weight, Tensor bias) = 0;
+  virtual void do_add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
+                           float eps) = 0;
+  virtual void do_norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) = 0;
   virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
-  virtual void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions,
-                       const RopeTable& table) = 0;
-  virtual void do_silu_mul(Tensor y, Tensor gate, Tensor up) = 0;
+  virtual void do_scale(Tensor y, Tensor x, float factor) = 0;
+  virtual void do_softcap(Tensor y, Tensor x, float cap) = 0;
+  virtual void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
+                       RopePairs pairs) = 0;
+  virtual void do_activate(Activation f, Tensor y, Tensor x) = 0;
+  virtual void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) = 0;
   virtual void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
-                            const AttentionSpec& spec) = 0;
+                            const KeyRanges& keys, const AttentionSpec& spec) = 0;
   virtual void do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
-                                   const AttentionSpec& spec) = 0;
+                                   const KeyRanges& keys, const AttentionSpec& spec) = 0;
   virtual void do_softmax(Tensor y, Tensor x) = 0;
-  virtual void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents) = 0;
+  virtual void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
+                                  const KeyRanges& keys) = 0;
+  virtual void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) = 0;
+  virtual void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
+                                   std::span<const float> weights) = 0;
+  virtual void do_log_softmax_at(std::span<double> out, Tensor logits,
+                                 std::span<const std::int32_t> targets) = 0;
   virtual void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) = 0;
   virtual void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) = 0;
   virtual void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values,
                            float coefficient) = 0;
   virtual void do_scale_rows(Tensor x, std::span<const std::int32_t> rows, float factor) = 0;
+  virtual void do_fill_columns(Tensor x, std::span<const std::int32_t> rows,
+                               std::span<const std::int32_t> columns, float value) = 0;
+  virtual void do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) = 0;
   virtual void do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) = 0;
   virtual void do_cast(Tensor y, Tensor x) = 0;
 };
