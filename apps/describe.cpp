@@ -37,8 +37,7 @@ Json describe_tokenizer(const std::filesystem::path& path) {
 Json describe(const std::filesystem::path& path, const IgnoredKeys& ignored) {
   const ModelFiles files = ModelFiles::open(path);
   const ModelSpec spec = read_spec(files, ignored);
-  const auto table = family_of(files).tensors(spec, files.format());
-  check_tensors(files, table);
+  check_tensors(files, tensors_of(files, spec), spec);
 
   Json json;
   json["name"] = files.name();
@@ -96,7 +95,7 @@ int run_describe(const Arguments& arguments) {
       ignored.allowed.insert(key);
   const Json json = describe(values["MODEL"].as<std::string>(), ignored);
   if (values.count("json"))
-    fmt::print("{}\n", json.dump(2));
+    fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
   else
     print(json);
   return 0;

@@ -15,7 +15,7 @@ const Help kHelp = {
     "  sonde hooks model/\n  sonde hooks model.gguf --json\n"};
 
 std::string shape_letters(RowShape shape) {
-  constexpr const char* kLetters[] = {"1", "D", "H E", "K E", "H S", "F", "V"};
+  constexpr const char* kLetters[] = {"1", "D", "H E", "K E", "H S", "F", "X", "k", "V"};
   return kLetters[static_cast<int>(shape)];
 }
 

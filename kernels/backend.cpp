@@ -72,12 +72,39 @@ void expect_values(const char* op, const Tensor& values, const Tensor& x, std::s
   expect(op, "values", values.reshape_row({values.width()}), {kAny, x.width()});
 }
 
+// Weight of a norm and its bias, which may be missing.
+void expect_affine(const char* op, const Tensor& weight, const Tensor& bias, std::int64_t width) {
+  expect(op, "weight", weight, {width});
+  if (!bias.empty()) expect(op, "bias", bias, {width});
+}
+
 void expect_documents(const char* op, const Documents& documents, std::int64_t tokens) {
   const auto starts = documents.starts;
   if (starts.empty() || starts.front() != 0 || starts.back() != tokens ||
       !std::is_sorted(starts.begin(), starts.end()))
     fail("{}: document starts run from {} to {} ({} of them), expected ascending from 0 to {}", op,
          starts.empty() ? 0 : starts.front(), starts.empty() ? 0 : starts.back(), starts.size(), tokens);
+}
+
+// Every document has keys within the rows of k, at least as many as queries.
+void expect_keys(const char* op, const Documents& documents, const KeyRanges& keys, std::int64_t rows) {
+  const auto& starts = documents.starts;
+  if (keys.first.empty() && keys.count.empty()) {
+    if (starts.back() != rows) fail("{}: k has {} rows, expected {}", op, rows, starts.back());
+    return;
+  }
+  if (keys.first.size() + 1 != starts.size() || keys.count.size() != keys.first.size())
+    fail("{}: {} and {} key ranges, expected {}", op, keys.first.size(), keys.count.size(),
+         starts.size() - 1);
+  for (std::size_t i = 0; i < keys.first.size(); ++i)
+    if (keys.first[i] < 0 || keys.count[i] < starts[i + 1] - starts[i] ||
+        keys.first[i] + keys.count[i] > rows)
+      fail("{}: document {} has keys {} to {}, expected at least its {} queries within {} rows", op, i,
+           keys.first[i], keys.first[i] + keys.count[i], starts[i + 1] - starts[i], rows);
+}
+
+std::int64_t most_keys(const Documents& documents, const KeyRanges& keys) {
+  return keys.count.empty() ? documents.longest() : *std::max_element(keys.count.begin(), keys.count.end());
 }
 
 // Query heads share key/value heads in equal groups.
@@ -123,39 +150,63 @@ void Backend::embed(Tensor out, Tensor table, std::span<const std::int32_t> ids)
   do_embed(out, table, ids);
 }
 
-void Backend::rms_norm(Tensor y, Tensor x, Tensor weight, float eps) {
-  expect("rms_norm", "x", x, {kAny, kAny});
-  expect("rms_norm", "y", y, {x.dim(0), x.dim(1)});
-  expect("rms_norm", "weight", weight, {x.dim(1)});
-  do_rms_norm(y, x, weight, eps);
+std::unique_ptr<Weight> Backend::keep_weight(std::vector<RawRow> rows, std::int64_t k, Precision precision) {
+  for (const RawRow& row : rows)
+    if (k % info(row.dtype).block_values != 0)
+      fail("keep_weight: rows of {} values of {}, expected whole blocks of {}", k, name(row.dtype),
+           info(row.dtype).block_values);
+  return do_keep_weight(std::move(rows), k, precision);
 }
 
-void Backend::rms_scale(Tensor scale, Tensor x, float eps) {
-  expect("rms_scale", "x", x, {kAny, kAny});
-  expect("rms_scale", "scale", scale, {x.dim(0), 1});
-  do_rms_scale(scale, x, eps);
+void Backend::norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tensor bias, float eps) {
+  expect("norm", "x", x, {kAny, kAny});
+  expect("norm", "y", y, {x.dim(0), x.dim(1)});
+  expect_affine("norm", weight, bias, x.dim(1));
+  do_norm(kind, y, x, weight, bias, eps);
 }
 
-void Backend::divide_rows(Tensor y, Tensor x, Tensor scale) {
-  expect("divide_rows", "x", x, {kAny, kAny});
-  expect("divide_rows", "y", y, {x.dim(0), x.dim(1)});
-  expect("divide_rows", "scale", scale, {x.dim(0), 1});
-  do_divide_rows(y, x, scale);
+void Backend::norm_scale(NormKind kind, Tensor scale, Tensor x, float eps) {
+  expect("norm_scale", "x", x, {kAny, kAny});
+  expect("norm_scale", "scale", scale, {x.dim(0), 1});
+  do_norm_scale(kind, scale, x, eps);
 }
 
-void Backend::multiply_columns(Tensor y, Tensor x, Tensor weight) {
-  expect("multiply_columns", "x", x, {kAny, kAny});
-  expect("multiply_columns", "y", y, {x.dim(0), x.dim(1)});
-  expect("multiply_columns", "weight", weight, {x.dim(1)});
-  do_multiply_columns(y, x, weight);
+void Backend::normalize(NormKind kind, Tensor y, Tensor x, Tensor scale) {
+  expect("normalize", "x", x, {kAny, kAny});
+  expect("normalize", "y", y, {x.dim(0), x.dim(1)});
+  expect("normalize", "scale", scale, {x.dim(0), 1});
+  do_normalize(kind, y, x, scale);
 }
 
-void Backend::add_rms_norm(Tensor resid, Tensor y, Tensor delta, Tensor weight, float eps) {
-  expect("add_rms_norm", "resid", resid, {kAny, kAny});
-  expect("add_rms_norm", "y", y, {resid.dim(0), resid.dim(1)});
-  expect("add_rms_norm", "delta", delta, {resid.dim(0), resid.dim(1)});
-  expect("add_rms_norm", "weight", weight, {resid.dim(1)});
-  do_add_rms_norm(resid, y, delta, weight, eps);
+void Backend::scale_columns(Tensor y, Tensor x, Tensor weight, Tensor bias) {
+  expect("scale_columns", "x", x, {kAny, kAny});
+  expect("scale_columns", "y", y, {x.dim(0), x.dim(1)});
+  expect_affine("scale_columns", weight, bias, x.dim(1));
+  do_scale_columns(y, x, weight, bias);
+}
+
+void Backend::add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
+                       float eps) {
+  expect("add_norm", "resid", resid, {kAny, kAny});
+  expect("add_norm", "y", y, {resid.dim(0), resid.dim(1)});
+  expect("add_norm", "delta", delta, {resid.dim(0), resid.dim(1)});
+  expect_affine("add_norm", weight, bias, resid.dim(1));
+  do_add_norm(kind, resid, y, delta, weight, bias, eps);
+}
+
+void Backend::norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) {
+  expect("norm_heads", "x", x, {kAny, kAny, kAny});
+  expect("norm_heads", "y", y, {x.dim(0), x.dim(1), x.dim(2)});
+  expect("norm_heads", "weight", weight, {kAny, x.dim(2)});
+  if (weight.dim(0) != 1 && weight.dim(0) != x.dim(1))
+    fail("norm_heads: weight is {}, expected 1 or {} rows", weight.describe(), x.dim(1));
+  expect_contiguous("norm_heads", "weight", weight);
+  do_norm_heads(kind, y, x, weight, eps);
+}
+
+void Backend::zero(Tensor y) {
+  expect_like("zero", "y", y, y);
+  do_zero(y);
 }
 
 void Backend::add(Tensor y, Tensor a, Tensor b) {
@@ -165,7 +216,21 @@ void Backend::add(Tensor y, Tensor a, Tensor b) {
   do_add(y, a, b);
 }
 
-void Backend::rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table) {
+void Backend::scale(Tensor y, Tensor x, float factor) {
+  expect_like("scale", "y", y, y);
+  expect_like("scale", "x", x, y);
+  do_scale(y, x, factor);
+}
+
+void Backend::softcap(Tensor y, Tensor x, float cap) {
+  expect_like("softcap", "y", y, y);
+  expect_like("softcap", "x", x, y);
+  if (!(cap > 0)) fail("softcap: found {}, expected above 0", cap);
+  do_softcap(y, x, cap);
+}
+
+void Backend::rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
+                   RopePairs pairs) {
   expect("rope", "x", x, {kAny, kAny, kAny});
   expect("rope", "y", y, {x.dim(0), x.dim(1), x.dim(2)});
   expect("rope", "cos", table.cos, {kAny, kAny});
@@ -174,37 +239,46 @@ void Backend::rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, 
     fail("rope: the table turns {} values, expected at most the head's {}", 2 * table.cos.dim(1), x.dim(2));
   expect_count("rope", "positions", positions.size(), x.dim(0));
   expect_range("rope", "position", positions, table.cos.dim(0));
-  do_rope(y, x, positions, table);
+  do_rope(y, x, positions, table, pairs);
 }
 
-void Backend::silu_mul(Tensor y, Tensor gate, Tensor up) {
-  expect_like("silu_mul", "y", y, y);
-  expect_like("silu_mul", "gate", gate, y);
-  expect_like("silu_mul", "up", up, y);
-  do_silu_mul(y, gate, up);
+void Backend::activate(Activation f, Tensor y, Tensor x) {
+  expect_like("activate", "y", y, y);
+  expect_like("activate", "x", x, y);
+  do_activate(f, y, x);
+}
+
+void Backend::activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) {
+  expect_like("activate_mul", "y", y, y);
+  expect_like("activate_mul", "gate", gate, y);
+  expect_like("activate_mul", "up", up, y);
+  do_activate_mul(f, y, gate, up);
 }
 
 void Backend::attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
-                        const AttentionSpec& spec) {
+                        const KeyRanges& keys, const AttentionSpec& spec) {
   expect("attention", "q", q, {kAny, kAny, kAny});
   expect("attention", "z", z, {q.dim(0), q.dim(1), q.dim(2)});
-  expect("attention", "k", k, {q.dim(0), kAny, q.dim(2)});
-  expect("attention", "v", v, {q.dim(0), k.dim(1), q.dim(2)});
+  expect("attention", "k", k, {kAny, kAny, q.dim(2)});
+  expect("attention", "v", v, {k.dim(0), k.dim(1), q.dim(2)});
   expect_groups("attention", q.dim(1), k.dim(1));
   expect_documents("attention", documents, q.dim(0));
-  if (q.dim(0) > 0) do_attention(z, q, k, v, documents, spec);
+  expect_keys("attention", documents, keys, k.dim(0));
+  if (q.dim(0) > 0) do_attention(z, q, k, v, documents, keys, spec);
 }
 
 void Backend::attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
-                               const AttentionSpec& spec) {
+                               const KeyRanges& keys, const AttentionSpec& spec) {
   expect("attention_scores", "q", q, {kAny, kAny, kAny});
-  expect("attention_scores", "k", k, {q.dim(0), kAny, q.dim(2)});
+  expect("attention_scores", "k", k, {kAny, kAny, q.dim(2)});
   expect("attention_scores", "scores", scores, {q.dim(0), q.dim(1), kAny});
   expect_groups("attention_scores", q.dim(1), k.dim(1));
   expect_documents("attention_scores", documents, q.dim(0));
-  if (scores.dim(2) < documents.longest())
-    fail("attention_scores: scores is {}, expected at least {} keys", scores.describe(), documents.longest());
-  if (q.dim(0) > 0) do_attention_scores(scores, q, k, documents, spec);
+  expect_keys("attention_scores", documents, keys, k.dim(0));
+  if (scores.dim(2) < most_keys(documents, keys))
+    fail("attention_scores: scores is {}, expected at least {} keys", scores.describe(),
+         most_keys(documents, keys));
+  if (q.dim(0) > 0) do_attention_scores(scores, q, k, documents, keys, spec);
 }
 
 void Backend::softmax(Tensor y, Tensor x) {
@@ -213,16 +287,44 @@ void Backend::softmax(Tensor y, Tensor x) {
   do_softmax(y, x);
 }
 
-void Backend::attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents) {
+void Backend::attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
+                              const KeyRanges& keys) {
   expect("attention_apply", "z", z, {kAny, kAny, kAny});
   expect("attention_apply", "pattern", pattern, {z.dim(0), z.dim(1), kAny});
-  expect("attention_apply", "v", v, {z.dim(0), kAny, z.dim(2)});
+  expect("attention_apply", "v", v, {kAny, kAny, z.dim(2)});
   expect_groups("attention_apply", z.dim(1), v.dim(1));
   expect_documents("attention_apply", documents, z.dim(0));
-  if (pattern.dim(2) < documents.longest())
+  expect_keys("attention_apply", documents, keys, v.dim(0));
+  if (pattern.dim(2) < most_keys(documents, keys))
     fail("attention_apply: pattern is {}, expected at least {} keys", pattern.describe(),
-         documents.longest());
-  if (z.dim(0) > 0) do_attention_apply(z, pattern, v, documents);
+         most_keys(documents, keys));
+  if (z.dim(0) > 0) do_attention_apply(z, pattern, v, documents, keys);
+}
+
+void Backend::route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) {
+  expect("route", "logits", logits, {kAny, kAny});
+  expect("route", "weights", weights, {logits.dim(0), kAny});
+  expect("route", "indices", indices, {logits.dim(0), weights.dim(1)});
+  if (weights.dim(1) > logits.dim(1))
+    fail("route: {} of {} experts for a token, expected at most all", weights.dim(1), logits.dim(1));
+  do_route(weights, indices, logits, renormalise);
+}
+
+void Backend::scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
+                               std::span<const float> weights) {
+  expect_rows("scatter_add_rows", y, rows);
+  expect_distinct("scatter_add_rows", rows);
+  expect("scatter_add_rows", "x", x, {static_cast<std::int64_t>(rows.size()), y.width()});
+  expect_count("scatter_add_rows", "weights", weights.size(), x.dim(0));
+  do_scatter_add_rows(y, rows, x, weights);
+}
+
+void Backend::log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets) {
+  expect("log_softmax_at", "logits", logits, {kAny, kAny});
+  expect_count("log_softmax_at", "targets", targets.size(), logits.dim(0));
+  expect_count("log_softmax_at", "results", out.size(), logits.dim(0));
+  expect_range("log_softmax_at", "target", targets, logits.dim(1));
+  do_log_softmax_at(out, logits, targets);
 }
 
 void Backend::gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) {
@@ -250,6 +352,20 @@ void Backend::scale_rows(Tensor x, std::span<const std::int32_t> rows, float fac
   expect_rows("scale_rows", x, rows);
   expect_distinct("scale_rows", rows);
   do_scale_rows(x, rows, factor);
+}
+
+void Backend::fill_columns(Tensor x, std::span<const std::int32_t> rows,
+                           std::span<const std::int32_t> columns, float value) {
+  expect_rows("fill_columns", x, rows);
+  expect_range("fill_columns", "column", columns, x.width());
+  do_fill_columns(x, rows, columns, value);
+}
+
+void Backend::clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) {
+  expect_rows("clamp_rows", x, rows);
+  expect_distinct("clamp_rows", rows);
+  if (!(least <= most)) fail("clamp_rows: found {} to {}, expected the smaller first", least, most);
+  do_clamp_rows(x, rows, least, most);
 }
 
 void Backend::project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) {

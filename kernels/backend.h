@@ -110,6 +110,7 @@ class Backend {
   // norm of each head's E values; weight has one row for all heads or one per head. y may be x.
   void norm_heads(NormKind kind, Tensor y /*[T, H, E]*/, Tensor x /*[T, H, E]*/,
                   Tensor weight /*f32 [1 or H, E]*/, float eps);
+  void zero(Tensor y /*[T, D]*/);
   void add(Tensor y /*[T, D]*/, Tensor a /*[T, D]*/, Tensor b /*[T, D]*/);  // y may be a
   void scale(Tensor y /*[T, D]*/, Tensor x /*[T, D]*/, float factor);       // y may be x
   void softcap(Tensor y /*[T, V]*/, Tensor x /*[T, V]*/, float cap);        // cap tanh(x / cap); y may be x
@@ -172,6 +173,7 @@ class Backend {
   virtual void do_add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
                            float eps) = 0;
   virtual void do_norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) = 0;
+  virtual void do_zero(Tensor y) = 0;
   virtual void do_add(Tensor y, Tensor a, Tensor b) = 0;
   virtual void do_scale(Tensor y, Tensor x, float factor) = 0;
   virtual void do_softcap(Tensor y, Tensor x, float cap) = 0;

@@ -17,23 +17,29 @@ constexpr std::string_view kHarmless[] = {
     "add_cross_attention",
     "architectures",
     "attention_dropout",
+    "attn_pdrop",
     "auto_map",
     "bad_words_ids",
     "begin_suppress_tokens",
     "bos_token_id",
+    "cache_implementation",
     "chunk_size_feed_forward",
+    "classifier_dropout",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
     "diversity_penalty",
     "do_sample",
     "dtype",
     "early_stopping",
+    "embd_pdrop",
+    "embedding_dropout",
     "encoder_no_repeat_ngram_size",
     "eos_token_id",
     "exponential_decay_length_penalty",
     "finetuning_task",
     "forced_bos_token_id",
     "forced_eos_token_id",
+    "hidden_dropout",
     "id2label",
     "initializer_range",
     "is_decoder",
@@ -43,12 +49,14 @@ constexpr std::string_view kHarmless[] = {
     "max_length",
     "min_length",
     "model_type",
+    "n_ctx",
     "no_repeat_ngram_size",
     "num_beam_groups",
     "num_beams",
     "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
     "output_scores",
     "pad_token_id",
     "prefix",
@@ -57,9 +65,18 @@ constexpr std::string_view kHarmless[] = {
     "pruned_heads",
     "remove_invalid_values",
     "repetition_penalty",
+    "resid_pdrop",
+    "residual_dropout",
     "return_dict",
     "return_dict_in_generate",
+    "router_aux_loss_coef",
+    "router_jitter_noise",
     "sep_token_id",
+    "summary_activation",
+    "summary_first_dropout",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
     "suppress_tokens",
     "task_specific_params",
     "temperature",
@@ -107,6 +124,11 @@ bool ConfigReader::has(const std::string& key) const {
   return at != json_->end() && !at->is_null();
 }
 
+bool ConfigReader::is_null(const std::string& key) const {
+  const auto at = json_->find(key);
+  return at != json_->end() && at->is_null();
+}
+
 void ConfigReader::wrong(const std::string& key, std::string_view expected) const {
   const auto at = json_->find(key);
   const std::string found =
@@ -150,6 +172,44 @@ std::string ConfigReader::text(const std::string& key, const std::string& otherw
   return find(key) == nullptr ? otherwise : text(key);
 }
 
+namespace {
+
+template <class T, class Good>
+bool read_array(const Json* value, std::vector<T>& out, const Good& good) {
+  if (value == nullptr || !value->is_array()) return false;
+  for (const Json& item : *value) {
+    if (!good(item)) return false;
+    out.push_back(item.get<T>());
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<double> ConfigReader::reals(const std::string& key) {
+  std::vector<double> values;
+  const auto good = [](const Json& x) { return x.is_number() && std::isfinite(x.get<double>()); };
+  if (!read_array(find(key), values, good)) wrong(key, "an array of numbers");
+  return values;
+}
+std::vector<std::int64_t> ConfigReader::integers(const std::string& key) {
+  std::vector<std::int64_t> values;
+  if (!read_array(find(key), values, [](const Json& x) { return x.is_number_integer(); }))
+    wrong(key, "an array of integers");
+  return values;
+}
+std::vector<std::string> ConfigReader::texts(const std::string& key) {
+  std::vector<std::string> values;
+  if (!read_array(find(key), values, [](const Json& x) { return x.is_string(); }))
+    wrong(key, "an array of strings");
+  return values;
+}
+
+void ConfigReader::expect(const std::string& key, const Json& value) {
+  const Json* found = find(key);
+  if (found != nullptr && *found != value) wrong(key, value.dump());
+}
+
 ConfigReader ConfigReader::object(const std::string& key) {
   const Json* value = find(key);
   if (value == nullptr || !value->is_object()) wrong(key, "an object");
@@ -176,6 +236,15 @@ double GgufReader::real(const std::string& key) { return claim(key), gguf_->real
 double GgufReader::real(const std::string& key, double otherwise) { return has(key) ? real(key) : otherwise; }
 std::string GgufReader::text(const std::string& key, const std::string& otherwise) {
   return has(key) ? (claim(key), gguf_->text(arch_ + "." + key)) : otherwise;
+}
+
+bool GgufReader::boolean(const std::string& key, bool otherwise) {
+  return has(key) ? (claim(key), gguf_->boolean(arch_ + "." + key)) : otherwise;
+}
+
+void GgufReader::expect(const std::string& key, std::int64_t value) {
+  const std::int64_t found = integer(key, value);
+  if (found != value) fail("{}: key {}.{}: found {}, expected {}", source(), arch_, key, found, value);
 }
 
 void GgufReader::finish(const std::vector<std::string_view>& harmless) const {

@@ -23,7 +23,8 @@ class ConfigReader {
   // config.json of a Hugging Face folder. `ignored` must outlive the reader.
   ConfigReader(const Json& object, std::string source, const IgnoredKeys& ignored, std::string prefix = {});
 
-  bool has(const std::string& key) const;  // present and not null; claims nothing
+  bool has(const std::string& key) const;      // present and not null; claims nothing
+  bool is_null(const std::string& key) const;  // present as null
   std::int64_t integer(const std::string& key);
   std::int64_t integer(const std::string& key, std::int64_t otherwise);
   double real(const std::string& key);
@@ -31,9 +32,14 @@ class ConfigReader {
   bool boolean(const std::string& key, bool otherwise);
   std::string text(const std::string& key);
   std::string text(const std::string& key, const std::string& otherwise);
+  std::vector<double> reals(const std::string& key);
+  std::vector<std::int64_t> integers(const std::string& key);
+  std::vector<std::string> texts(const std::string& key);
+  // A key whose only supported value is this one, if it is there at all.
+  void expect(const std::string& key, const Json& value);
   ConfigReader object(const std::string& key);  // a nested object, to be finished by the caller
 
-  void claim(const std::string& key) { claimed_.insert(key); }
+  void claim(std::initializer_list<const char*> keys) { claimed_.insert(keys.begin(), keys.end()); }
   // Throws for the first key that is neither claimed, harmless nor allowed.
   void finish(const std::vector<std::string_view>& harmless = {}) const;
   const std::string& source() const { return source_; }
@@ -60,7 +66,9 @@ class GgufReader {
   std::int64_t integer(const std::string& key, std::int64_t otherwise);
   double real(const std::string& key);
   double real(const std::string& key, double otherwise);
+  bool boolean(const std::string& key, bool otherwise);
   std::string text(const std::string& key, const std::string& otherwise);
+  void expect(const std::string& key, std::int64_t value);  // the only supported one, if it is there at all
   void claim(const std::string& key) { claimed_.insert(arch_ + "." + key); }
   void finish(const std::vector<std::string_view>& harmless = {}) const;
   std::string source() const { return gguf_->path().string(); }

@@ -7,7 +7,9 @@
 namespace sonde {
 
 std::span<const Family> families() {
-  static const Family table[] = {kLlama};
+  static const Family table[] = {kLlama, kMistral,  kMixtral,    kQwen2, kQwen3,   kQwen3Moe,
+                                 kGemma, kGemma2,   kGemma3Text, kGpt2,  kGptNeox, kPhi3,
+                                 kOlmo2, kStablelm, kStarcoder2, kCohere};
   return table;
 }
 
@@ -40,7 +42,7 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
   if (files.format() == ModelFormat::gguf) {
     GgufReader metadata(*files.gguf(), std::string(family.gguf), ignored);
     spec = family.spec_from_gguf(metadata, files);
-    // tensor_data_layout: written by old converters, for the row order that llama_tensors undoes
+    // tensor_data_layout: written by old converters, for the row order that Llama's tensor table undoes
     metadata.finish({"vocab_size", "tensor_data_layout"});
   } else {
     ConfigReader config(files.config(), (files.path() / "config.json").string(), ignored);
@@ -50,6 +52,10 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
   spec.family = family.name;
   spec.check(files.path().string());
   return spec;
+}
+
+std::vector<TensorRow> tensors_of(const ModelFiles& files, const ModelSpec& spec) {
+  return name_tensors(spec, family_of(files).names(files.format(), spec));
 }
 
 }  // namespace sonde

@@ -18,8 +18,8 @@ struct Family {
   std::string_view hugging_face;  // model_type of config.json
   std::string_view gguf;          // general.architecture, or "" where llama.cpp does not write it
   ModelSpec (*spec_from_config)(ConfigReader& config, const ModelFiles& files);
-  ModelSpec (*spec_from_gguf)(GgufReader& metadata, const ModelFiles& files);
-  std::vector<TensorRow> (*tensors)(const ModelSpec& spec, ModelFormat format);
+  ModelSpec (*spec_from_gguf)(GgufReader& metadata, const ModelFiles& files);  // null without a GGUF name
+  TensorNames (*names)(ModelFormat format, const ModelSpec& spec);
 };
 
 std::span<const Family> families();
@@ -28,8 +28,11 @@ std::span<const Family> families();
 const Family& family_of(const ModelFiles& files);
 // Reads and checks the spec; every key claimed.
 ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored);
+// The tensor table under the names of these files.
+std::vector<TensorRow> tensors_of(const ModelFiles& files, const ModelSpec& spec);
 
 // The families, in the order of the table.
-extern const Family kLlama;
+extern const Family kLlama, kMistral, kMixtral, kQwen2, kQwen3, kQwen3Moe, kGemma, kGemma2, kGemma3Text,
+    kGpt2, kGptNeox, kPhi3, kOlmo2, kStablelm, kStarcoder2, kCohere;
 
 }  // namespace sonde

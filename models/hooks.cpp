@@ -79,7 +79,9 @@ std::int64_t Hooks::layers_needed() const {
   for (const HookInfo& row : hook_table())
     for (std::int64_t l = 0; l < n_layers_; ++l)
       if (active({row.hook, static_cast<int>(l)}))
-        layers = std::max(layers, after_blocks(row.hook) ? n_layers_ : row.hook == Hook::embed ? 0 : l + 1);
+        layers = std::max(layers, after_blocks(row.hook)       ? n_layers_
+                                  : row.hook < Hook::resid_pre ? 0
+                                                               : l + 1);
   return layers;
 }
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
+#include <tuple>
 
 #include "io/hash.h"
 #include "models/family.h"
@@ -17,19 +19,44 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
   virtual void read(const TensorRow& row, Tensor out /*f32, row.shape*/) = 0;
+  // The rows as they are stored, or none where they can only be read.
+  virtual std::vector<RawRow> raw_rows(const TensorRow&) { return {}; }
 };
 
-// Undoes llama.cpp's permutation: stored row (head, i, half) is row (head, half, i).
-void restore_row_order(Tensor w, std::int64_t heads) {
-  const std::int64_t d_head = w.rows() / heads, width = w.width();
-  std::vector<float> head(static_cast<std::size_t>(d_head * width));
-  for (std::int64_t h = 0; h < heads; ++h) {
-    float* rows = w.row(h * d_head);
-    std::copy(rows, rows + d_head * width, head.begin());
-    for (std::int64_t i = 0; i < d_head / 2; ++i)
-      for (std::int64_t half = 0; half < 2; ++half)
-        std::copy_n(head.begin() + (2 * i + half) * width, width, rows + (half * (d_head / 2) + i) * width);
+// The row of the file that holds row r of ours.
+std::int64_t stored_row(const TensorRow& row, std::int64_t r) {
+  const std::int64_t rows = row.shape[0];
+  if (row.order == RowOrder::interleaved_pairs) {
+    const std::int64_t e = rows / row.heads, head = r / e, half = r % e / (e / 2), i = r % (e / 2);
+    return head * e + 2 * i + half;
   }
+  if (row.order == RowOrder::qkv_per_head) {
+    const std::int64_t e = rows / row.heads / 3, third = r / (row.heads * e), head = r / e % row.heads;
+    return (head * 3 + third) * e + r % e;
+  }
+  return r;
+}
+
+// values [n] as the file stores them become those of the row's shape.
+void restore_order(const TensorRow& row, Tensor values) {
+  const std::int64_t rows = row.shape[0], width = values.count() / rows;
+  float* out = values.f32();
+  if (row.transposed || row.order != RowOrder::plain) {
+    const std::vector<float> stored(out, out + values.count());
+    const auto at = [&](std::int64_t r, std::int64_t c) {
+      return row.transposed ? c * rows + r : stored_row(row, r) * width + c;
+    };
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t c = 0; c < width; ++c)
+        out[r * width + c] = stored[static_cast<std::size_t>(at(r, c))];
+  }
+  if (row.plus != 0)
+    for (std::int64_t i = 0; i < values.count(); ++i) out[i] += row.plus;
+}
+
+// What the file stores of a row: the tensor, or an expert's slice of it.
+Tensor stored_view(const FileTensor& tensor, const TensorRow& row) {
+  return row.stacked ? tensor.view.slice_rows(row.expert, 1) : tensor.view;
 }
 
 void refuse_nonfinite(const FileTensor& tensor, Tensor values, std::int64_t first_element = 0) {
@@ -46,33 +73,51 @@ void refuse_nonfinite(const FileTensor& tensor, Tensor values, std::int64_t firs
             first_element + bad, x[bad]);
 }
 
-// The embedding table stays in the file, read row by row: its values are looked at once, some rows at a time.
-void check_embedding(const FileTensor& tensor, Backend& backend) {
-  const std::int64_t width = tensor.view.width();
-  const std::int64_t at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / width);
-  const OwnedTensor values = make_tensor(DType::f32, {at_once * width});
-  for (std::int64_t first = 0; first < tensor.view.rows(); first += at_once) {
-    const std::int64_t n = std::min(at_once, tensor.view.rows() - first);
-    const Tensor some = values.view.slice_rows(0, n * width);
-    backend.dequantise(some, tensor.view.slice_rows(first, n));
-    refuse_nonfinite(tensor, some, first * width);
-  }
-}
-
 class FileWeights : public WeightSource {
  public:
-  FileWeights(const ModelFiles& files, Backend& backend) : files_(files), backend_(backend) {}
+  FileWeights(const ModelFiles& files, std::int64_t experts, Backend& backend)
+      : files_(files), experts_(experts), backend_(backend) {}
 
   void read(const TensorRow& row, Tensor out) override {
-    const FileTensor& tensor = find_tensor(files_, row);
-    Tensor flat(out.data, DType::f32, {out.count()});
-    backend_.dequantise(flat, tensor.view);
+    const FileTensor& tensor = find_tensor(files_, row, experts_);
+    const Tensor flat(out.data, DType::f32, {out.count()});
+    backend_.dequantise(flat, stored_view(tensor, row));
     refuse_nonfinite(tensor, flat);
-    if (row.order == RowOrder::interleaved_pairs) restore_row_order(out, row.heads);
+    restore_order(row, flat);
+  }
+
+  std::vector<RawRow> raw_rows(const TensorRow& row) override {
+    const FileTensor& tensor = find_tensor(files_, row, experts_);
+    if (!is_quantised(tensor.view.dtype) || row.transposed || row.plus != 0) return {};
+    const Tensor view = stored_view(tensor, row);
+    check_rows(tensor, view, row.shape[1]);
+    const std::int64_t bytes = bytes_of(view.dtype, row.shape[1]);
+    std::vector<RawRow> rows;
+    for (std::int64_t r = 0; r < row.shape[0]; ++r)
+      rows.push_back({view.data + stored_row(row, r) * bytes, view.dtype});
+    return rows;
   }
 
  private:
+  // The values are looked at once, some rows at a time.
+  void check_rows(const FileTensor& tensor, Tensor view, std::int64_t width) {
+    const Tensor rows(view.data, view.dtype, {view.count() / width, width});
+    const std::int64_t at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / width);
+    const OwnedTensor values = make_tensor(DType::f32, {at_once * width});
+    for (std::int64_t first = 0; first < rows.rows(); first += at_once) {
+      const std::int64_t n = std::min(at_once, rows.rows() - first);
+      const Tensor some = values.view.slice_rows(0, n * width);
+      backend_.dequantise(some, rows.slice_rows(first, n));
+      refuse_nonfinite(tensor, some, first * width);
+    }
+  }
+
+ public:
+  void check_embedding(const FileTensor& tensor) { check_rows(tensor, tensor.view, tensor.view.width()); }
+
+ private:
   const ModelFiles& files_;
+  std::int64_t experts_;
   Backend& backend_;
 };
 
@@ -81,9 +126,9 @@ class RandomWeights : public WeightSource {
   explicit RandomWeights(std::uint64_t seed) : generator_(seed) {}
 
   void read(const TensorRow& row, Tensor out) override {
-    const bool norm = row.shape.size() == 1 &&
-                      (row.part == Part::ln1 || row.part == Part::ln2 || row.part == Part::ln_final);
-    const float scale = norm ? 0.1f : 1 / std::sqrt(static_cast<float>(row.shape.back()));
+    const bool norm = is_norm(row.part);
+    const float scale =
+        norm || row.shape.size() == 1 ? 0.1f : 1 / std::sqrt(static_cast<float>(row.shape.back()));
     std::normal_distribution<float> normal(norm ? 1.0f : 0.0f, scale);
     // A short pattern repeated with a stride: drawing billions of normals would take longer than the
     // benchmark.
@@ -100,93 +145,118 @@ class RandomWeights : public WeightSource {
 // Builds Model's weights from the rows of the tensor table.
 class Builder {
  public:
-  Builder(std::vector<TensorRow> table, WeightSource& source, const LoadOptions& options, Backend& backend)
-      : table_(std::move(table)), source_(source), options_(options), backend_(backend) {
-    rows_per_layer_ = 0;
-    for (const TensorRow& row : table_) rows_per_layer_ += row.layer == 0;
+  Builder(const ModelSpec& spec, const std::vector<TensorRow>& table, WeightSource& source,
+          const LoadOptions& options, Backend& backend)
+      : spec_(spec), source_(source), options_(options), backend_(backend) {
+    for (const TensorRow& row : table) rows_[{row.layer, row.expert, row.part}].push_back(&row);
   }
 
-  OwnedTensor vector(std::initializer_list<Part> parts, int layer) { return stack(parts, layer); }
+  OwnedTensor tensor(Part part, int layer = -1) { return stack(rows_of({part}, layer)); }
+  NormWeights norm(Part weight, Part bias, int layer = -1) {
+    return {tensor(weight, layer), tensor(bias, layer)};
+  }
+  NormWeights norm(Part weight, int layer) { return {tensor(weight, layer), {}}; }
 
-  std::unique_ptr<Weight> weight(std::initializer_list<Part> parts, int layer) {
-    OwnedTensor w = stack(parts, layer);
-    if (options_.weights != WeightFormat::as_stored && is_block_linear(*parts.begin()))
-      fake_quantise(w.view, options_.weights);
+  // Tensors below each other as one weight, or null if the model has none of them.
+  std::unique_ptr<Weight> weight(std::initializer_list<Part> parts, int layer = -1, int expert = -1) {
+    const std::vector<const TensorRow*> rows = rows_of(parts, layer, expert);
+    if (rows.empty()) return nullptr;
+    const bool linear = is_block_linear(rows[0]->part);
+    if (options_.in_memory == WeightsInMemory::quantised &&
+        (linear || rows[0]->part == Part::head || rows[0]->part == Part::embed)) {
+      std::vector<RawRow> raw;
+      for (const TensorRow* row : rows) {
+        const std::vector<RawRow> some = source_.raw_rows(*row);
+        if (some.empty()) raw.clear();
+        if (some.empty()) break;
+        raw.insert(raw.end(), some.begin(), some.end());
+      }
+      if (!raw.empty()) return backend_.keep_weight(std::move(raw), rows[0]->shape[1], options_.precision);
+    }
+    OwnedTensor w = stack(rows);
+    if (options_.weights != WeightFormat::as_stored && linear) fake_quantise(w.view, options_.weights);
     return backend_.prepare_weight(w.view, options_.precision);
   }
 
   BlockWeights block(int l) {
     BlockWeights b;
-    b.ln1 = vector({Part::ln1}, l);
-    b.qkv = weight({Part::q, Part::k, Part::v}, l);
-    b.qkv_bias = vector({Part::q_bias, Part::k_bias, Part::v_bias}, l);
+    b.ln1 = norm(Part::ln1, Part::ln1_bias, l);
+    b.ln1_post = norm(Part::ln1_post, l);
+    b.ln2 = norm(Part::ln2, Part::ln2_bias, l);
+    b.ln2_post = norm(Part::ln2_post, l);
+    b.qkv = weight({Part::qkv, Part::q, Part::k, Part::v}, l);
+    b.qkv_bias = stack(rows_of({Part::qkv_bias, Part::q_bias, Part::k_bias, Part::v_bias}, l));
+    b.q_norm = tensor(Part::q_norm, l);
+    b.k_norm = tensor(Part::k_norm, l);
     b.attn_out = weight({Part::attn_out}, l);
-    b.attn_out_bias = vector({Part::attn_out_bias}, l);
-    b.ln2 = vector({Part::ln2}, l);
-    b.gate_up = weight({Part::gate, Part::up}, l);
-    b.gate_up_bias = vector({Part::gate_bias, Part::up_bias}, l);
-    b.down = weight({Part::down}, l);
-    b.down_bias = vector({Part::down_bias}, l);
+    b.attn_out_bias = tensor(Part::attn_out_bias, l);
+    b.router = weight({Part::router}, l);
+    const int experts = spec_.has_experts(l) ? static_cast<int>(spec_.n_experts) : 0;
+    for (int e = experts > 0 ? 0 : -1; e < experts; ++e) {
+      MlpWeights& mlp = b.mlps.emplace_back();
+      mlp.up = weight({Part::gate_up, Part::gate, Part::up}, l, e);
+      mlp.up_bias = stack(rows_of({Part::gate_bias, Part::up_bias}, l, e));
+      mlp.down = weight({Part::down}, l, e);
+      mlp.down_bias = stack(rows_of({Part::down_bias}, l, e));
+    }
     return b;
   }
 
  private:
-  const TensorRow& row(Part part, int layer) const {
-    const std::size_t first = layer < 0 ? 0 : 1 + static_cast<std::size_t>(layer * rows_per_layer_);
-    for (std::size_t i = first; i < table_.size(); ++i)
-      if (table_[i].part == part && table_[i].layer == layer) return table_[i];
-    fail("the tensor table has no part {} in layer {}", static_cast<int>(part), layer);
+  std::vector<const TensorRow*> rows_of(std::initializer_list<Part> parts, int layer, int expert = -1) const {
+    std::vector<const TensorRow*> rows;
+    for (Part part : parts)
+      if (const auto at = rows_.find({layer, expert, part}); at != rows_.end())
+        rows.insert(rows.end(), at->second.begin(), at->second.end());
+    return rows;
   }
 
-  // Tensors below each other: f32 [sum of rows, K], or empty if the model has none of them.
-  OwnedTensor stack(std::initializer_list<Part> parts, int layer) {
-    std::int64_t rows = 0, width = 1;
-    for (Part part : parts) {
-      const TensorRow& r = row(part, layer);
-      if (!r.present) return {};
-      rows += r.shape[0];
-      width = r.shape.size() > 1 ? r.shape[1] : 1;
-    }
-    const bool matrix = row(*parts.begin(), layer).shape.size() > 1;
-    OwnedTensor out = matrix ? make_tensor(DType::f32, {rows, width}) : make_tensor(DType::f32, {rows});
+  // Tensors below each other: f32 [sum of rows, K] or [sum], empty without any.
+  OwnedTensor stack(const std::vector<const TensorRow*>& rows) {
+    if (rows.empty()) return {};
+    const bool matrix = rows[0]->shape.size() > 1;
+    const std::int64_t width = matrix ? rows[0]->shape[1] : 1;
+    std::int64_t count = 0;
+    for (const TensorRow* row : rows) count += row->shape[0];
+    OwnedTensor out = matrix ? make_tensor(DType::f32, {count, width}) : make_tensor(DType::f32, {count});
     std::int64_t at = 0;
-    for (Part part : parts) {
-      const TensorRow& r = row(part, layer);
-      source_.read(r, out.view.slice_rows(at, r.shape[0]));
-      at += r.shape[0];
+    for (const TensorRow* row : rows) {
+      source_.read(*row, out.view.slice_rows(at, row->shape[0]));
+      at += row->shape[0];
     }
     return out;
   }
 
-  std::vector<TensorRow> table_;
+  const ModelSpec& spec_;
+  std::map<std::tuple<int, int, Part>, std::vector<const TensorRow*>> rows_;  // layer, expert, part
   WeightSource& source_;
   const LoadOptions& options_;
   Backend& backend_;
-  int rows_per_layer_ = 0;
 };
 
-void build(Model& model, std::vector<TensorRow> table, WeightSource& source, const LoadOptions& options,
-           Backend& backend) {
-  Builder builder(std::move(table), source, options, backend);
+void build(Model& model, const std::vector<TensorRow>& table, WeightSource& source,
+           const LoadOptions& options, Backend& backend) {
+  Builder builder(model.spec, table, source, options, backend);
+  model.positions = builder.tensor(Part::positions);
   for (int l = 0; l < static_cast<int>(model.spec.n_layers); ++l) model.blocks.push_back(builder.block(l));
-  model.ln_final = builder.vector({Part::ln_final}, -1);
-  if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head}, -1);
+  model.ln_final = builder.norm(Part::ln_final, Part::ln_final_bias);
+  if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
 }
 
 std::string fingerprint_of(const ModelSpec& spec, const ModelFiles& files,
                            const std::vector<TensorRow>& table) {
-  std::string text = spec.to_json().dump() + "\n";
-  std::vector<std::uint32_t> sums(table.size());
+  std::vector<const FileTensor*> tensors;
+  for (const TensorRow& row : table)
+    if (row.expert <= 0 || !row.stacked) tensors.push_back(&find_tensor(files, row, spec.n_experts));
+  std::vector<std::uint32_t> sums(tensors.size());
 #pragma omp parallel for schedule(dynamic)
-  for (std::size_t i = 0; i < table.size(); ++i) {
-    if (!table[i].present) continue;
-    const Tensor& view = files.find(table[i].name)->view;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& view = tensors[i]->view;
     sums[i] = crc32c(view.data, static_cast<std::size_t>(bytes_of(view.dtype, view.count())));
   }
-  for (std::size_t i = 0; i < table.size(); ++i)
-    if (table[i].present)
-      text +=
-          fmt::format("{} {} {:08x}\n", table[i].name, files.find(table[i].name)->view.describe(), sums[i]);
+  std::string text = spec.to_json().dump() + "\n";
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    text += fmt::format("{} {} {:08x}\n", tensors[i]->name, tensors[i]->view.describe(), sums[i]);
   return sha256_hex(text);
 }
 
@@ -194,10 +264,11 @@ std::string fingerprint_of(const ModelSpec& spec, const ModelFiles& files,
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend) {
   ModelFiles files = ModelFiles::open(path);
-  const Family& family = family_of(files);
   ModelSpec spec = read_spec(files, options.ignored);
-  std::vector<TensorRow> table = family.tensors(spec, files.format());
-  check_tensors(files, table);
+  const std::vector<TensorRow> table = tensors_of(files, spec);
+  check_tensors(files, table, spec);
+  if (options.in_memory == WeightsInMemory::quantised && options.weights != WeightFormat::as_stored)
+    throw UsageError("--weights-in-memory quantised keeps the file's weights; --weights changes them");
 
   Model model{.spec = std::move(spec),
               .name = files.name(),
@@ -206,14 +277,15 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
               .embed = {},
               .random_embed = {},
               .blocks = {},
+              .positions = {},
               .ln_final = {},
               .head = {}};
   model.fingerprint = fingerprint_of(model.spec, model.files, table);
-  const FileTensor& embed = find_tensor(model.files, table.front());
-  check_embedding(embed, backend);
+  FileWeights source(model.files, model.spec.n_experts, backend);
+  const FileTensor& embed = find_tensor(model.files, table.front(), 0);
+  source.check_embedding(embed);
   model.embed = embed.view;
-  FileWeights source(model.files, backend);
-  build(model, std::move(table), source, options, backend);
+  build(model, table, source, options, backend);
   return model;
 }
 
@@ -225,35 +297,38 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
               .embed = {},
               .random_embed = {},
               .blocks = {},
+              .positions = {},
               .ln_final = {},
               .head = {}};
   RandomWeights source(seed);
-  std::vector<TensorRow> table = llama_tensors(spec, ModelFormat::hugging_face);
+  const std::vector<TensorRow> table = name_tensors(spec, gguf_names());
   model.random_embed = make_tensor(DType::f32, {spec.vocab, spec.d_model});
   source.read(table.front(), model.random_embed.view);
   model.embed = model.random_embed.view;
-  build(model, std::move(table), source, options, backend);
+  build(model, table, source, options, backend);
   return model;
 }
 
 std::int64_t Model::weight_bytes() const {
   std::int64_t bytes = head ? head->bytes() : 0;
-  for (const BlockWeights& b : blocks)
-    bytes += b.qkv->bytes() + b.attn_out->bytes() + b.gate_up->bytes() + b.down->bytes();
+  for (const BlockWeights& b : blocks) {
+    bytes += b.qkv->bytes() + b.attn_out->bytes() + (b.router ? b.router->bytes() : 0);
+    for (const MlpWeights& mlp : b.mlps) bytes += mlp.up->bytes() + mlp.down->bytes();
+  }
   return bytes;
 }
 
 std::int64_t block_linear_macs(const ModelSpec& spec) {
   std::int64_t macs = 0;
-  for (const TensorRow& row : llama_tensors(spec, ModelFormat::hugging_face))
-    if (row.present && is_block_linear(row.part)) macs += row.shape[0] * row.shape[1];
+  for (const TensorRow& row : name_tensors(spec, gguf_names()))
+    if (is_block_linear(row.part) && row.expert < spec.experts_per_token) macs += row.shape[0] * row.shape[1];
   return macs;
 }
 
 std::int64_t parameter_count(const ModelSpec& spec) {
   std::int64_t count = 0;
-  for (const TensorRow& row : llama_tensors(spec, ModelFormat::hugging_face))
-    if (row.present) count += row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
+  for (const TensorRow& row : name_tensors(spec, gguf_names()))
+    count += row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
   return count;
 }
 

@@ -14,25 +14,39 @@
 
 namespace sonde {
 
+// quantised: weights of quantised types stay as they are in the file, expanded panel by panel in every GEMM.
+enum class WeightsInMemory : std::uint8_t { prepared, quantised };
+
 struct LoadOptions {
   Precision precision = Precision::f32;
   WeightFormat weights = WeightFormat::as_stored;
+  WeightsInMemory in_memory = WeightsInMemory::prepared;
   IgnoredKeys ignored;
   bool head = true;  // false: logits are never asked for, the head is not prepared
 };
 
-// q, k and v stacked to one GEMM, gate and up to another. Biases are empty tensors where a model has none.
+// Tensors that a model does not have are empty, weights null.
+struct NormWeights {
+  OwnedTensor weight, bias;  // [D]
+};
+
+struct MlpWeights {
+  std::unique_ptr<Weight> up;    // gated: [2F, D], gate above up; else [F, D]
+  OwnedTensor up_bias;           // as up
+  std::unique_ptr<Weight> down;  // [D, F]
+  OwnedTensor down_bias;         // [D]
+};
+
+// q, k and v stacked to one GEMM, gate and up to another.
 struct BlockWeights {
-  OwnedTensor ln1;                   // [D]
+  NormWeights ln1, ln1_post, ln2, ln2_post;
   std::unique_ptr<Weight> qkv;       // [(H + 2K) * E, D]
   OwnedTensor qkv_bias;              // [(H + 2K) * E]
+  OwnedTensor q_norm, k_norm;        // [E], [heads, E] or [heads * E]
   std::unique_ptr<Weight> attn_out;  // [D, H * E]
   OwnedTensor attn_out_bias;         // [D]
-  OwnedTensor ln2;                   // [D]
-  std::unique_ptr<Weight> gate_up;   // [2F, D]
-  OwnedTensor gate_up_bias;          // [2F]
-  std::unique_ptr<Weight> down;      // [D, F]
-  OwnedTensor down_bias;             // [D]
+  std::unique_ptr<Weight> router;    // [X, D]
+  std::vector<MlpWeights> mlps;      // one, or one per expert
 };
 
 struct Model {
@@ -43,7 +57,8 @@ struct Model {
   Tensor embed;              // [V, D] in the file's dtype
   OwnedTensor random_embed;  // its memory where the weights are random
   std::vector<BlockWeights> blocks;
-  OwnedTensor ln_final;          // [D]
+  OwnedTensor positions;         // f32 [context, D] where positions are learned
+  NormWeights ln_final;          // [D]
   std::unique_ptr<Weight> head;  // [V, D]; null when not asked for
 
   // Reads, checks and prepares every weight. NaN or infinity in a weight is an Error that names the tensor.
@@ -55,7 +70,7 @@ struct Model {
   std::int64_t weight_bytes() const;  // prepared weights in memory
 };
 
-// Multiply-adds of one token in the linear layers of all blocks: q, k, v, o, gate, up, down.
+// Multiply-adds of one token in the linear layers of all blocks; of experts, those it goes to.
 std::int64_t block_linear_macs(const ModelSpec& spec);
 std::int64_t parameter_count(const ModelSpec& spec);
 

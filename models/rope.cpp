@@ -19,8 +19,8 @@ double llama3_frequency(double frequency, const RopeSpec& rope) {
 
 // YaRN (arXiv:2309.00071): dimensions that turn more than beta_fast times within the original context are
 // kept, those that turn less than beta_slow times are divided by the factor, a linear ramp in between.
-void yarn_frequencies(std::vector<double>& frequencies, const RopeSpec& rope, std::int64_t d_head) {
-  const double d = static_cast<double>(d_head);
+void yarn_frequencies(std::vector<double>& frequencies, const RopeSpec& rope, std::int64_t width) {
+  const double d = static_cast<double>(width);
   const auto dimension_of = [&](double turns) {
     return d * std::log(rope.original_context / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
   };
@@ -37,21 +37,26 @@ void yarn_frequencies(std::vector<double>& frequencies, const RopeSpec& rope, st
 
 }  // namespace
 
-std::vector<double> rope_frequencies(const RopeSpec& rope, std::int64_t d_head, std::int64_t length) {
-  const double d = static_cast<double>(d_head);
+std::vector<double> rope_frequencies(const RopeSpec& rope, std::int64_t width, std::int64_t length) {
+  const double d = static_cast<double>(width);
   double theta = rope.theta;
   if (rope.scaling == RopeScaling::dynamic && static_cast<double>(length) > rope.original_context)
     theta *= std::pow(rope.factor * static_cast<double>(length) / rope.original_context - (rope.factor - 1),
                       d / (d - 2));
 
-  std::vector<double> frequencies(static_cast<std::size_t>(d_head / 2));
+  std::vector<double> frequencies(static_cast<std::size_t>(width / 2));
   for (std::size_t i = 0; i < frequencies.size(); ++i)
     frequencies[i] = 1 / std::pow(theta, 2 * static_cast<double>(i) / d);
   if (rope.scaling == RopeScaling::linear)
     for (double& f : frequencies) f /= rope.factor;
   if (rope.scaling == RopeScaling::llama3)
     for (double& f : frequencies) f = llama3_frequency(f, rope);
-  if (rope.scaling == RopeScaling::yarn) yarn_frequencies(frequencies, rope, d_head);
+  if (rope.scaling == RopeScaling::yarn) yarn_frequencies(frequencies, rope, width);
+  if (rope.scaling == RopeScaling::longrope) {  // arXiv:2402.13753
+    const bool stretched = static_cast<double>(length) > rope.original_context;
+    const std::vector<double>& factors = stretched ? rope.long_factors : rope.short_factors;
+    for (std::size_t i = 0; i < frequencies.size(); ++i) frequencies[i] /= factors[i];
+  }
   for (std::size_t i = 0; i < rope.divisors.size(); ++i) frequencies[i] /= rope.divisors[i];
   return frequencies;
 }
@@ -74,13 +79,13 @@ void RopeRows::append(std::span<const double> frequencies, std::int64_t first_po
 
 std::vector<std::int32_t> RopeRows::rows(const Documents& documents,
                                          std::span<const std::int32_t> positions) {
-  // Rows of stretched documents (dynamic scaling only) are per batch: drop those of the last one.
-  const auto half = static_cast<std::size_t>(d_head_ / 2);
+  // Rows of documents beyond the length limit are per batch: drop those of the last one.
+  const auto half = static_cast<std::size_t>(width_ / 2);
   cos_.resize(static_cast<std::size_t>(shared_rows_) * half);
   sin_.resize(cos_.size());
 
   const auto stretched = [&](std::int64_t length) {
-    return rope_.scaling == RopeScaling::dynamic && static_cast<double>(length) > rope_.original_context;
+    return rope_.length_limit() > 0 && static_cast<double>(length) > rope_.length_limit();
   };
   std::int64_t needed = 0;
   for (std::size_t i = 0; i + 1 < documents.starts.size(); ++i) {
@@ -89,7 +94,7 @@ std::vector<std::int32_t> RopeRows::rows(const Documents& documents,
     needed = std::max<std::int64_t>(needed, positions[end - 1] + 1);
   }
   if (needed > shared_rows_) {
-    append(rope_frequencies(rope_, d_head_, 0), shared_rows_, needed);
+    append(rope_frequencies(rope_, width_, 0), shared_rows_, needed);
     shared_rows_ = needed;
   }
 
@@ -98,8 +103,7 @@ std::vector<std::int32_t> RopeRows::rows(const Documents& documents,
   for (std::size_t i = 0; i + 1 < documents.starts.size(); ++i) {
     const std::int32_t first = documents.starts[i], end = documents.starts[i + 1];
     if (first == end || !stretched(positions[end - 1] + 1)) continue;
-    append(rope_frequencies(rope_, d_head_, positions[end - 1] + 1), positions[first],
-           positions[end - 1] + 1);
+    append(rope_frequencies(rope_, width_, positions[end - 1] + 1), positions[first], positions[end - 1] + 1);
     for (std::int32_t t = first; t < end; ++t)
       rows[t] = static_cast<std::int32_t>(next + positions[t] - positions[first]);
     next += end - first;
@@ -108,7 +112,7 @@ std::vector<std::int32_t> RopeRows::rows(const Documents& documents,
 }
 
 RopeTable RopeRows::table() {
-  const std::int64_t half = d_head_ / 2, n = static_cast<std::int64_t>(cos_.size()) / half;
+  const std::int64_t half = width_ / 2, n = static_cast<std::int64_t>(cos_.size()) / half;
   return {Tensor(cos_.data(), DType::f32, {n, half}), Tensor(sin_.data(), DType::f32, {n, half})};
 }
 

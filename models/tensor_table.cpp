@@ -1,6 +1,7 @@
 #include "models/tensor_table.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include <fmt/ranges.h>
@@ -10,46 +11,97 @@
 namespace sonde {
 namespace {
 
-struct Names {
-  Part part;
-  const char* hugging_face;
-  const char* gguf;
+constexpr PartName kLlamaOnce[] = {
+    {Part::embed, "model.embed_tokens.weight"},
+    {Part::ln_final, "model.norm.weight"},
+    {Part::ln_final_bias, "model.norm.bias"},
+    {Part::head, "lm_head.weight"},
+};
+constexpr PartName kLlamaPerLayer[] = {
+    {Part::ln1, "input_layernorm.weight"},
+    {Part::ln1_bias, "input_layernorm.bias"},
+    {Part::q, "self_attn.q_proj.weight"},
+    {Part::q_bias, "self_attn.q_proj.bias"},
+    {Part::k, "self_attn.k_proj.weight"},
+    {Part::k_bias, "self_attn.k_proj.bias"},
+    {Part::v, "self_attn.v_proj.weight"},
+    {Part::v_bias, "self_attn.v_proj.bias"},
+    {Part::q_norm, "self_attn.q_norm.weight"},
+    {Part::k_norm, "self_attn.k_norm.weight"},
+    {Part::attn_out, "self_attn.o_proj.weight"},
+    {Part::attn_out_bias, "self_attn.o_proj.bias"},
+    {Part::ln2, "post_attention_layernorm.weight"},
+    {Part::ln2_bias, "post_attention_layernorm.bias"},
+    {Part::gate, "mlp.gate_proj.weight"},
+    {Part::gate_bias, "mlp.gate_proj.bias"},
+    {Part::up, "mlp.up_proj.weight"},
+    {Part::up_bias, "mlp.up_proj.bias"},
+    {Part::down, "mlp.down_proj.weight"},
+    {Part::down_bias, "mlp.down_proj.bias"},
 };
 
-constexpr Names kOnce[] = {
-    {Part::embed, "model.embed_tokens.weight", "token_embd.weight"},
-    {Part::ln_final, "model.norm.weight", "output_norm.weight"},
-    {Part::head, "lm_head.weight", "output.weight"},
+constexpr PartName kGgufOnce[] = {
+    {Part::embed, "token_embd.weight"},     {Part::positions, "position_embd.weight"},
+    {Part::ln_final, "output_norm.weight"}, {Part::ln_final_bias, "output_norm.bias"},
+    {Part::head, "output.weight"},
 };
-constexpr Names kPerLayer[] = {
-    {Part::ln1, "input_layernorm.weight", "attn_norm.weight"},
-    {Part::q, "self_attn.q_proj.weight", "attn_q.weight"},
-    {Part::q_bias, "self_attn.q_proj.bias", "attn_q.bias"},
-    {Part::k, "self_attn.k_proj.weight", "attn_k.weight"},
-    {Part::k_bias, "self_attn.k_proj.bias", "attn_k.bias"},
-    {Part::v, "self_attn.v_proj.weight", "attn_v.weight"},
-    {Part::v_bias, "self_attn.v_proj.bias", "attn_v.bias"},
-    {Part::attn_out, "self_attn.o_proj.weight", "attn_output.weight"},
-    {Part::attn_out_bias, "self_attn.o_proj.bias", "attn_output.bias"},
-    {Part::ln2, "post_attention_layernorm.weight", "ffn_norm.weight"},
-    {Part::gate, "mlp.gate_proj.weight", "ffn_gate.weight"},
-    {Part::gate_bias, "mlp.gate_proj.bias", "ffn_gate.bias"},
-    {Part::up, "mlp.up_proj.weight", "ffn_up.weight"},
-    {Part::up_bias, "mlp.up_proj.bias", "ffn_up.bias"},
-    {Part::down, "mlp.down_proj.weight", "ffn_down.weight"},
-    {Part::down_bias, "mlp.down_proj.bias", "ffn_down.bias"},
+constexpr PartName kGgufPerLayer[] = {
+    {Part::ln1, "attn_norm.weight"},
+    {Part::ln1_bias, "attn_norm.bias"},
+    {Part::q, "attn_q.weight"},
+    {Part::q_bias, "attn_q.bias"},
+    {Part::k, "attn_k.weight"},
+    {Part::k_bias, "attn_k.bias"},
+    {Part::v, "attn_v.weight"},
+    {Part::v_bias, "attn_v.bias"},
+    {Part::q_norm, "attn_q_norm.weight"},
+    {Part::k_norm, "attn_k_norm.weight"},
+    {Part::attn_out, "attn_output.weight"},
+    {Part::attn_out_bias, "attn_output.bias"},
+    {Part::ln1_post, "post_attention_norm.weight"},
+    {Part::ln2, "ffn_norm.weight"},
+    {Part::ln2_bias, "ffn_norm.bias"},
+    {Part::router, "ffn_gate_inp.weight"},
+    {Part::gate, "ffn_gate_exps.weight"},
+    {Part::up, "ffn_up_exps.weight"},
+    {Part::down, "ffn_down_exps.weight"},
+    {Part::gate, "ffn_gate.weight"},
+    {Part::gate_bias, "ffn_gate.bias"},
+    {Part::up, "ffn_up.weight"},
+    {Part::up_bias, "ffn_up.bias"},
+    {Part::down, "ffn_down.weight"},
+    {Part::down_bias, "ffn_down.bias"},
+    {Part::ln2_post, "post_ffw_norm.weight"},
 };
 
-std::vector<std::int64_t> shape_of(Part part, const ModelSpec& s) {
+constexpr PartName kGgufQkvPerLayer[] = {
+    {Part::ln1, "attn_norm.weight"},
+    {Part::ln1_bias, "attn_norm.bias"},
+    {Part::qkv, "attn_qkv.weight"},
+    {Part::qkv_bias, "attn_qkv.bias"},
+    {Part::attn_out, "attn_output.weight"},
+    {Part::attn_out_bias, "attn_output.bias"},
+    {Part::ln2, "ffn_norm.weight"},
+    {Part::ln2_bias, "ffn_norm.bias"},
+    {Part::up, "ffn_up.weight"},
+    {Part::up_bias, "ffn_up.bias"},
+    {Part::down, "ffn_down.weight"},
+    {Part::down_bias, "ffn_down.bias"},
+};
+
+bool is_expert_weight(Part part) {
+  return part == Part::gate || part == Part::up || part == Part::gate_up || part == Part::down;
+}
+
+// f: the width of the MLP, an expert's or the dense one.
+std::vector<std::int64_t> shape_of(Part part, const ModelSpec& s, std::int64_t f) {
   const std::int64_t q = s.n_heads * s.d_head, kv = s.n_kv_heads * s.d_head;
   switch (part) {
     case Part::embed:
     case Part::head:
       return {s.vocab, s.d_model};
-    case Part::ln1:
-    case Part::ln2:
-    case Part::ln_final:
-      return {s.d_model};
+    case Part::positions:
+      return {s.context, s.d_model};
     case Part::q:
       return {q, s.d_model};
     case Part::q_bias:
@@ -60,32 +112,69 @@ std::vector<std::int64_t> shape_of(Part part, const ModelSpec& s) {
     case Part::k_bias:
     case Part::v_bias:
       return {kv};
+    case Part::qkv:
+      return {q + 2 * kv, s.d_model};
+    case Part::qkv_bias:
+      return {q + 2 * kv};
+    case Part::q_norm:
+    case Part::k_norm: {
+      const std::int64_t heads = part == Part::q_norm ? s.n_heads : s.n_kv_heads;
+      if (s.qk_norm == QkNorm::shared) return {s.d_head};
+      if (s.qk_norm == QkNorm::whole) return {heads * s.d_head};
+      return {heads, s.d_head};
+    }
     case Part::attn_out:
       return {s.d_model, q};
-    case Part::attn_out_bias:
-    case Part::down_bias:
-      return {s.d_model};
+    case Part::router:
+      return {s.n_experts, s.d_model};
     case Part::gate:
     case Part::up:
-      return {s.d_mlp, s.d_model};
+      return {f, s.d_model};
+    case Part::gate_up:
+      return {2 * f, s.d_model};
     case Part::gate_bias:
     case Part::up_bias:
-      return {s.d_mlp};
+      return {f};
     case Part::down:
-      return {s.d_model, s.d_mlp};
+      return {s.d_model, f};
+    default:  // norms and the biases of what a sublayer adds
+      return {s.d_model};
   }
-  fail("part {} has no shape", static_cast<int>(part));
 }
 
-bool has_part(Part part, const ModelSpec& s) {
+bool has_part(Part part, const ModelSpec& s, int layer) {
   switch (part) {
+    case Part::positions:
+      return s.learned_positions;
     case Part::q_bias:
     case Part::k_bias:
     case Part::v_bias:
+    case Part::qkv_bias:
       return s.qkv_bias;
+    case Part::q_norm:
+    case Part::k_norm:
+      return s.qk_norm != QkNorm::none;
     case Part::attn_out_bias:
       return s.attn_out_bias;
+    case Part::ln1:
+      return s.pre_norms;
+    case Part::ln1_bias:
+      return s.pre_norms && s.norm_bias;
+    case Part::ln2:
+      return s.pre_norms && !s.shared_norm;
+    case Part::ln2_bias:
+      return s.pre_norms && !s.shared_norm && s.norm_bias;
+    case Part::ln1_post:
+    case Part::ln2_post:
+      return s.post_norms;
+    case Part::ln_final_bias:
+      return s.norm_bias;
+    case Part::router:
+      return s.has_experts(layer);
+    case Part::gate:
+      return s.gated_mlp;
     case Part::gate_bias:
+      return s.gated_mlp && s.mlp_bias;
     case Part::up_bias:
     case Part::down_bias:
       return s.mlp_bias;
@@ -96,97 +185,145 @@ bool has_part(Part part, const ModelSpec& s) {
   }
 }
 
-// llama.cpp's converter permutes q and k (weights and biases) of the llama architecture.
-void set_row_order(TensorRow& row, const ModelSpec& spec) {
-  const bool q = row.part == Part::q || row.part == Part::q_bias,
-             k = row.part == Part::k || row.part == Part::k_bias;
-  if (!q && !k) return;
-  row.order = RowOrder::interleaved_pairs;
-  row.heads = q ? spec.n_heads : spec.n_kv_heads;
+std::string with_number(std::string name, std::int64_t number) {
+  if (const auto at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(number));
+  return name;
 }
 
+template <class Dims>
+std::string shape_text(const Dims& dims) {
+  return fmt::format("[{}]", fmt::join(dims, ", "));
+}
 std::string shape_text(const Tensor& t) {
-  std::string text = "[";
-  for (int i = 0; i < t.rank; ++i) text += (i ? ", " : "") + std::to_string(t.dim(i));
-  return text + "]";
+  return shape_text(std::vector<std::int64_t>(t.shape.begin(), t.shape.begin() + t.rank));
+}
+
+// A base model's files name its tensors without the prefix that the whole model's files have.
+const FileTensor* find_with_or_without_prefix(const ModelFiles& files, const std::string& name) {
+  if (const FileTensor* found = files.find(name)) return found;
+  for (const std::string_view prefix : {"model.", "transformer.", "gpt_neox."})
+    if (name.starts_with(prefix)) return files.find(std::string_view(name).substr(prefix.size()));
+  return nullptr;
 }
 
 // Buffers that old files carry and nothing reads, and a tied head that repeats the embedding.
-bool is_leftover(const std::string& name, ModelFormat format) {
-  if (format == ModelFormat::gguf) return name == "rope_freqs.weight";  // read with the config
-  return name.ends_with("rotary_emb.inv_freq") || name == "lm_head.weight";
+bool is_leftover(const std::string& name, const ModelSpec& spec, ModelFormat format) {
+  if (format == ModelFormat::gguf) return name.starts_with("rope_f");  // read with the metadata
+  for (const std::string_view end : {"rotary_emb.inv_freq", ".attn.bias", ".attention.bias", ".masked_bias"})
+    if (name.ends_with(end)) return true;
+  return spec.tied_head && (name == "lm_head.weight" || name == "embed_out.weight");
 }
 
 }  // namespace
 
-std::vector<TensorRow> llama_tensors(const ModelSpec& spec, ModelFormat format) {
-  const bool gguf = format == ModelFormat::gguf;
+TensorNames llama_names() { return {"model.layers.{}.", kLlamaOnce, kLlamaPerLayer}; }
+TensorNames gguf_names() {
+  TensorNames names{"blk.{}.", kGgufOnce, kGgufPerLayer};
+  names.stacked_experts = true;
+  return names;
+}
+
+TensorNames gguf_names_with_qkv() { return {"blk.{}.", kGgufOnce, kGgufQkvPerLayer}; }
+
+std::vector<std::int64_t> TensorRow::stored_shape(std::int64_t experts) const {
+  std::vector<std::int64_t> stored = shape;
+  if (transposed) std::ranges::reverse(stored);
+  if (stacked) stored.insert(stored.begin(), experts);
+  return stored;
+}
+
+std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names) {
   std::vector<TensorRow> table;
-  const auto add = [&](const Names& names, int layer) {
-    std::string name = gguf ? names.gguf : names.hugging_face;
-    if (layer >= 0) name = fmt::format("{}.{}.{}", gguf ? "blk" : "model.layers", layer, name);
-    TensorRow row{.part = names.part,
-                  .layer = layer,
-                  .name = std::move(name),
-                  .shape = shape_of(names.part, spec),
-                  .present = has_part(names.part, spec)};
-    if (gguf) set_row_order(row, spec);
-    table.push_back(std::move(row));
+  const auto row_of = [&](const PartName& named, int layer, std::int64_t f) {
+    TensorRow row{
+        .part = named.part, .layer = layer, .name = named.name, .shape = shape_of(named.part, spec, f)};
+    if (is_norm(named.part)) row.plus = names.norm_plus;
+    if (layer >= 0) row.name = with_number(names.layer_prefix, layer) + row.name;
+    const bool q = named.part == Part::q || named.part == Part::q_bias;
+    const bool k = named.part == Part::k || named.part == Part::k_bias;
+    if (q || k) row.order = names.qk_order, row.heads = q ? spec.n_heads : spec.n_kv_heads;
+    if (named.part == Part::qkv || named.part == Part::qkv_bias)
+      row.order = names.qkv_order, row.heads = spec.n_heads;
+    row.transposed = names.conv1d && is_block_linear(named.part);
+    return row;
   };
-  add(kOnce[0], -1);
-  for (int l = 0; l < static_cast<int>(spec.n_layers); ++l)
-    for (const Names& names : kPerLayer) add(names, l);
-  add(kOnce[1], -1);
-  add(kOnce[2], -1);
+  const auto add_layer = [&](int layer) {
+    const bool experts = spec.has_experts(layer);
+    for (const PartName& named : names.per_layer) {
+      if (!has_part(named.part, spec, layer)) continue;
+      if (is_expert_weight(named.part)) {
+        // Of two rows for one part, the one for experts names the expert, or llama.cpp's stack of them.
+        const bool for_experts = std::string_view(named.name).find("{}") != std::string_view::npos ||
+                                 std::string_view(named.name).find("_exps") != std::string_view::npos;
+        if (for_experts != experts) continue;
+        for (int e = 0; e < (experts ? spec.n_experts : 1); ++e) {
+          TensorRow row = row_of(named, layer, experts ? spec.d_expert : spec.d_mlp);
+          if (experts)
+            row.expert = e, row.stacked = names.stacked_experts, row.name = with_number(row.name, e);
+          table.push_back(std::move(row));
+        }
+        continue;
+      }
+      TensorRow row = row_of(named, layer, spec.d_mlp);
+      if (row.name.find("{}") == std::string::npos) {
+        table.push_back(std::move(row));
+        continue;
+      }
+      for (std::int64_t head = 0; head < row.shape[0]; ++head) {  // a norm's weight as one tensor per head
+        table.push_back(row);
+        table.back().name = with_number(row.name, head);
+        table.back().shape = {row.shape[1]};
+      }
+    }
+  };
+  for (const PartName& named : names.once)
+    if (named.part < Part::ln1 && has_part(named.part, spec, -1)) table.push_back(row_of(named, -1, 0));
+  for (int l = 0; l < static_cast<int>(spec.n_layers); ++l) add_layer(l);
+  for (const PartName& named : names.once)
+    if (named.part >= Part::ln1 && has_part(named.part, spec, -1)) table.push_back(row_of(named, -1, 0));
   return table;
 }
 
-const FileTensor& find_tensor(const ModelFiles& files, const TensorRow& row) {
-  const FileTensor* found = files.find(row.name);
+const FileTensor& find_tensor(const ModelFiles& files, const TensorRow& row, std::int64_t experts) {
+  const FileTensor* found = find_with_or_without_prefix(files, row.name);
   if (found == nullptr)
     fail_hint("is the download complete, and does the config belong to these weights?",
               "{}: tensor {} is missing", files.path().string(), row.name);
   const Tensor& t = found->view;
-  bool same = t.rank == static_cast<int>(row.shape.size());
-  for (int i = 0; same && i < t.rank; ++i) same = t.dim(i) == row.shape[static_cast<std::size_t>(i)];
+  const std::vector<std::int64_t> expected = row.stored_shape(experts);
+  bool same = t.rank == static_cast<int>(expected.size());
+  for (int i = 0; same && i < t.rank; ++i) same = t.dim(i) == expected[static_cast<std::size_t>(i)];
   if (!same)
-    fail_hint("the config does not belong to these weights", "{}: tensor {}: found shape {}, expected [{}]",
-              found->file.string(), row.name, shape_text(t), fmt::join(row.shape, ", "));
+    fail_hint("the config does not belong to these weights", "{}: tensor {}: found shape {}, expected {}",
+              found->file.string(), found->name, shape_text(t), shape_text(expected));
   const bool real =
       t.dtype == DType::f32 || t.dtype == DType::f16 || t.dtype == DType::bf16 || t.dtype == DType::f64;
   if (!real && !is_quantised(t.dtype))
     fail("{}: tensor {}: found dtype {}, expected a float or a quantised type", found->file.string(),
-         row.name, name(t.dtype));
+         found->name, name(t.dtype));
   return *found;
 }
 
-void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table) {
+void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table, const ModelSpec& spec) {
   std::set<std::string_view> known;
-  for (const TensorRow& row : table) {
-    if (!row.present) continue;
-    find_tensor(files, row);
-    known.insert(row.name);
-  }
+  for (const TensorRow& row : table) known.insert(find_tensor(files, row, spec.n_experts).name);
   for (const FileTensor& tensor : files.tensors())
-    if (!known.count(tensor.name) && !is_leftover(tensor.name, files.format()))
+    if (!known.count(tensor.name) && !is_leftover(tensor.name, spec, files.format()))
       fail_hint("a weight that is not used would change the model's maths",
                 "{}: tensor {} {} is not part of this model", tensor.file.string(), tensor.name,
                 shape_text(tensor.view));
 }
 
+bool is_norm(Part part) {
+  constexpr std::array kNorms = {Part::ln1,      Part::ln2,    Part::ln1_post, Part::ln2_post,
+                                 Part::ln_final, Part::q_norm, Part::k_norm};
+  return std::ranges::find(kNorms, part) != kNorms.end();
+}
+
 bool is_block_linear(Part part) {
-  switch (part) {
-    case Part::q:
-    case Part::k:
-    case Part::v:
-    case Part::attn_out:
-    case Part::gate:
-    case Part::up:
-    case Part::down:
-      return true;
-    default:
-      return false;
-  }
+  constexpr std::array kLinear = {Part::q,    Part::k,  Part::v,       Part::qkv, Part::attn_out,
+                                  Part::gate, Part::up, Part::gate_up, Part::down};
+  return std::ranges::find(kLinear, part) != kLinear.end();
 }
 
 }  // namespace sonde

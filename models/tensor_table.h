@@ -1,8 +1,9 @@
-// The tensors of a model, one row each: what they are called in the files, their shape, whether they must be
-// there. Loader, checker, memory planner and `sonde describe` all walk this table.
+// The tensors of a model, one row each: what they are called in the files, their shape, how the file stores
+// them. Loader, checker, memory planner and `sonde describe` all walk this table.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,52 +14,92 @@ namespace sonde {
 
 // What a tensor is for, independent of file formats. Weights are [out, in].
 enum class Part : std::uint8_t {
-  embed,  // [V, D]
-  ln1,    // [D]
+  embed,      // [V, D]
+  positions,  // [context, D]
+  ln1,
+  ln1_bias,  // [D]
   q,
   q_bias,
   k,
   k_bias,
   v,
   v_bias,  // [H*E, D], [H*E], [K*E, D], [K*E]
+  qkv,
+  qkv_bias,  // [(H + 2K)*E, D]: the three as one tensor
+  q_norm,
+  k_norm,  // [E], [H, E] or [H*E]
   attn_out,
   attn_out_bias,  // [D, H*E], [D]
-  ln2,            // [D]
+  ln1_post,       // [D]
+  ln2,
+  ln2_bias,  // [D]
+  router,    // [X, D]
   gate,
   gate_bias,
   up,
-  up_bias,
+  up_bias,  // [F, D], [F]; up alone where the MLP has no gate
+  gate_up,  // [2F, D]: the two as one tensor
   down,
-  down_bias,  // [F, D], [F], [D, F], [D]
-  ln_final,   // [D]
-  head,       // [V, D]
+  down_bias,  // [D, F], [D]
+  ln2_post,   // [D]
+  ln_final,
+  ln_final_bias,  // [D]
+  head,           // [V, D]
 };
 
-// Rows a file stores in another order than Hugging Face's.
+// Rows a file stores in another order than ours.
 enum class RowOrder : std::uint8_t {
   plain,
-  interleaved_pairs,  // llama.cpp's q and k: (i, i + E/2) of each head stored side by side
+  interleaved_pairs,  // llama.cpp's q and k of Llama: (i, i + E/2) of each head stored side by side
+  qkv_per_head,       // GPT-NeoX: q, k and v of head 0, then of head 1, ...
 };
 
 struct TensorRow {
   Part part;
-  int layer;         // -1: once per model
-  std::string name;  // in this file format
-  std::vector<std::int64_t> shape;
-  bool present = true;  // false: a row this model does not have; the file must not have it either
+  int layer = -1;                   // -1: once per model
+  int expert = -1;                  // -1: not an expert's
+  std::string name;                 // in this file format
+  std::vector<std::int64_t> shape;  // ours: [out, in] or [n]
   RowOrder order = RowOrder::plain;
-  std::int64_t heads = 0;  // for interleaved_pairs
+  std::int64_t heads = 0;   // for the row orders
+  bool transposed = false;  // stored [in, out]
+  bool stacked = false;     // stored as [X, out, in], this is slice `expert`
+  float plus = 0;           // added to what is stored
+
+  std::vector<std::int64_t> stored_shape(std::int64_t experts) const;
 };
 
-// Llama's tensors under Hugging Face's or llama.cpp's names: where every other family starts from.
-std::vector<TensorRow> llama_tensors(const ModelSpec& spec, ModelFormat format);
+// Names of one family in one format; every list is in the order of Part.
+struct PartName {
+  Part part;
+  const char* name;  // per layer without the layer's prefix; {} stands for the expert, or for the head
+};
 
-// The file's tensor for a row: checks name, dtype and shape and prints both on disagreement.
-const FileTensor& find_tensor(const ModelFiles& files, const TensorRow& row);
+struct TensorNames {
+  const char* layer_prefix;  // "model.layers.{}."
+  std::span<const PartName> once, per_layer;
+  RowOrder qk_order = RowOrder::plain, qkv_order = RowOrder::plain;
+  bool conv1d = false;           // block weights are stored [in, out]
+  bool stacked_experts = false;  // one tensor for all experts of a layer
+  float norm_plus = 0;           // added to every norm's weight (Gemma stores w - 1)
+};
+
+// The rows that a model of this spec has, pieces of one part below each other in the table's order.
+std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names);
+
+// Llama's names at Hugging Face, which most families share, and llama.cpp's, which all do.
+TensorNames llama_names();
+TensorNames gguf_names();
+TensorNames gguf_names_with_qkv();  // of architectures whose q, k and v are one tensor
+
+// The file's tensor for a row: checks name, dtype and shape and prints both on disagreement. A base model's
+// prefix ("model.", "transformer.", "gpt_neox.") may be missing in the file.
+const FileTensor& find_tensor(const ModelFiles& files, const TensorRow& row, std::int64_t experts);
 // Every tensor of the file must be a row of the table or a known leftover (buffers); otherwise an Error.
-void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table);
+void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table, const ModelSpec& spec);
 
-// q, k, v, o, gate, up, down: what --weights quantises and what gemm_fraction counts.
+// Linear layers of the blocks: what --weights quantises and what gemm_fraction counts.
 bool is_block_linear(Part part);
+bool is_norm(Part part);  // weights around 1
 
 }  // namespace sonde

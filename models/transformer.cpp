@@ -12,24 +12,31 @@ namespace {
 constexpr std::int64_t kLogitRows = 256;  // logits are computed for so many tokens at a time
 
 struct WorkspaceBytes {
-  std::int64_t resid, scale, qkv, z, gate_up, mlp;
+  std::int64_t resid, scale, qkv, z, gate_up, mlp, router, expert;
 };
 
+std::int64_t widest_mlp(const ModelSpec& s) {
+  return s.n_experts > 0 && s.dense_layers.empty() ? s.d_expert : std::max(s.d_mlp, s.d_expert);
+}
+
 WorkspaceBytes workspace(const ModelSpec& s, std::int64_t tokens) {
-  const std::int64_t row = tokens * 4;
+  const std::int64_t row = tokens * 4, mlp = widest_mlp(s);
   return {row * s.d_model,
           row,
           row * (s.n_heads + 2 * s.n_kv_heads) * s.d_head,
           row * s.n_heads * s.d_head,
-          row * 2 * s.d_mlp,
-          row * s.d_mlp};
+          row * (s.gated_mlp ? 2 : 1) * mlp,
+          row * mlp,
+          s.n_experts > 0 ? row * (s.n_experts + 2 * s.experts_per_token) : 0,
+          s.n_experts > 0 ? 2 * row * s.d_model : 0};
 }
 
 }  // namespace
 
 std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens) {
   const WorkspaceBytes w = workspace(spec, max_tokens);
-  return 3 * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp;
+  return (spec.shared_norm ? 4 : 3) * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp + w.router +
+         w.expert;
 }
 
 std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRows * spec.vocab * 4; }
@@ -37,17 +44,21 @@ std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRow
 Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_tokens)
     : model_(model),
       backend_(backend),
-      rope_rows_(model.spec.rope, model.spec.d_head),
+      rope_{RopeRows(model.spec.rope, model.spec.rope_width()), {}},
       max_tokens_(max_tokens) {
+  if (model.spec.local_rope) local_rope_ = {RopeRows(*model.spec.local_rope, model.spec.rope_width()), {}};
   const WorkspaceBytes w = workspace(model.spec, max_tokens);
   resid_memory_ = Buffer(w.resid);
   normed_memory_ = Buffer(w.resid);
   delta_memory_ = Buffer(w.resid);
+  if (model.spec.shared_norm) kept_memory_ = Buffer(w.resid);
   scale_memory_ = Buffer(w.scale);
   qkv_memory_ = Buffer(w.qkv);
   z_memory_ = Buffer(w.z);
   gate_up_memory_ = Buffer(w.gate_up);
   mlp_memory_ = Buffer(w.mlp);
+  router_memory_ = Buffer(w.router);
+  expert_memory_ = Buffer(w.expert);
 }
 
 void Transformer::set_rows(std::int64_t rows) {
@@ -62,100 +73,229 @@ void Transformer::set_rows(std::int64_t rows) {
   k_ = qkv_.slice_columns(q, kv).reshape_row({s.n_kv_heads, s.d_head});
   v_ = qkv_.slice_columns(q + kv, kv).reshape_row({s.n_kv_heads, s.d_head});
   z_ = Tensor(z_memory_.data(), DType::f32, {rows, s.n_heads, s.d_head});
-  gate_up_ = Tensor(gate_up_memory_.data(), DType::f32, {rows, 2 * s.d_mlp});
-  mlp_ = Tensor(mlp_memory_.data(), DType::f32, {rows, s.d_mlp});
 }
 
 void Transformer::forward(const Batch& batch, Hooks& hooks) {
+  const ModelSpec& s = model_.spec;
   const auto tokens = static_cast<std::int64_t>(batch.ids.size());
   sonde_check(tokens <= max_tokens_, "{} tokens in a workspace for {}", tokens, max_tokens_);
   set_rows(tokens);
   hooks.begin_batch(batch);
-  rope_row_of_token_ = rope_rows_.rows(batch.documents, batch.positions);
 
   backend_.embed(resid_, model_.embed, batch.ids);
+  if (s.embed_scale != 1) backend_.scale(resid_, resid_, static_cast<float>(s.embed_scale));
   hooks.at({Hook::embed}, resid_);
+  if (s.learned_positions) {
+    backend_.embed(delta_, model_.positions.view, batch.positions);
+    hooks.at({Hook::pos_embed}, delta_);
+    backend_.add(resid_, resid_, delta_);
+  } else {
+    rope_.row_of_token = rope_.rows.rows(batch.documents, batch.positions);
+    if (local_rope_) local_rope_->row_of_token = local_rope_->rows.rows(batch.documents, batch.positions);
+  }
+
   const auto layers = static_cast<int>(hooks.layers_needed());
-  for (int l = 0; l < layers; ++l)
-    block(l, batch, hooks, l + 1 == layers ? Rows::selected_at_the_end : Rows::all);
+  for (int l = 0; l < layers; ++l) {
+    const Rows rows = l + 1 == layers ? Rows::selected_at_the_end : Rows::all;
+    if (s.order == BlockOrder::sequential)
+      block_sequential(l, batch, hooks, rows);
+    else
+      block_parallel(l, batch, hooks, rows);
+  }
   if (hooks.needs_final_norm()) norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
   if (hooks.needs_logits()) logits(hooks);
 }
 
-void Transformer::block(int l, const Batch& batch, Hooks& hooks, Rows rows) {
+void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
-  const std::int64_t d_mlp = model_.spec.d_mlp;
+  const bool pre_norms = model_.spec.pre_norms;
 
   hooks.at({Hook::resid_pre, l}, resid_);
-  norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
-  backend_.linear(qkv_, normed_, *w.qkv, w.qkv_bias.view);
-  attend(batch, l, hooks);
-  if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
-  backend_.linear(delta_, z_.reshape_row({model_.spec.n_heads * model_.spec.d_head}), *w.attn_out,
-                  w.attn_out_bias.view);
-  hooks.at({Hook::attn_out, l}, delta_);
-  add_and_norm(w, l, hooks);
-
-  backend_.linear(gate_up_, normed_, *w.gate_up, w.gate_up_bias.view);
-  const Tensor gate = gate_up_.slice_columns(0, d_mlp), up = gate_up_.slice_columns(d_mlp, d_mlp);
-  hooks.at({Hook::mlp_pre, l}, gate);
-  hooks.at({Hook::mlp_pre_linear, l}, up);
-  backend_.silu_mul(mlp_, gate, up);
-  hooks.at({Hook::mlp_post, l}, mlp_);
-  backend_.linear(delta_, mlp_, *w.down, w.down_bias.view);
-  hooks.at({Hook::mlp_out, l}, delta_);
+  if (pre_norms) norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
+  attention(pre_norms ? normed_ : resid_, l, batch, hooks, rows);
+  add_and_norm(l, hooks);
+  mlp(pre_norms ? normed_ : resid_, l, hooks);
   backend_.add(resid_, resid_, delta_);
   hooks.at({Hook::resid_post, l}, resid_);
 }
 
-// y = norm(x), in one pass unless a hook looks between its steps. `scale` is the first of the norm's three
-// hooks.
-void Transformer::norm(Tensor y, Tensor x, const OwnedTensor& weight, Hook scale, int l, Hooks& hooks) {
+// Attention and MLP both read the block's input.
+void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows rows) {
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+
+  hooks.at({Hook::resid_pre, l}, resid_);
+  norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
+  attention(normed_, l, batch, hooks, rows);
+  if (!model_.spec.shared_norm) norm(normed_, resid_, w.ln2, Hook::ln2_scale, l, hooks);
+  backend_.add(resid_, resid_, delta_);
+  mlp(normed_, l, hooks);
+  backend_.add(resid_, resid_, delta_);
+  hooks.at({Hook::resid_post, l}, resid_);
+}
+
+// delta_ = what attention adds, for all rows or the selected ones.
+void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows) {
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
+  attend(batch, l, hooks);
+  if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
+  backend_.linear(delta_, z_.reshape_row({model_.spec.n_heads * model_.spec.d_head}), *w.attn_out,
+                  w.attn_out_bias.view);
+  post_norm(w.ln1_post, Hook::ln1_post_scale, l, hooks);
+  hooks.at({Hook::attn_out, l}, delta_);
+}
+
+// delta_ = what the MLP adds.
+void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  if (model_.spec.has_experts(l))
+    experts(x, l, hooks);
+  else
+    dense_mlp(delta_, x, w.mlps[0], l, &hooks);
+  post_norm(w.ln2_post, Hook::ln2_post_scale, l, hooks);
+  hooks.at({Hook::mlp_out, l}, delta_);
+}
+
+// y = W_down f(W_up x), gated or not. hooks: null inside an expert, which has no points of its own.
+void Transformer::dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hooks* hooks) {
+  const ModelSpec& s = model_.spec;
+  const std::int64_t rows = x.rows(), f = w.down->k();
+  const Tensor pre(gate_up_memory_.data(), DType::f32, {rows, w.up->n()});
+  const Tensor post(mlp_memory_.data(), DType::f32, {rows, f});
+  backend_.linear(pre, x, *w.up, w.up_bias.view);
+  const Tensor gate = pre.slice_columns(0, f);
+  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate);
+  if (s.gated_mlp) {
+    const Tensor up = pre.slice_columns(f, f);
+    if (hooks != nullptr) hooks->at({Hook::mlp_pre_linear, l}, up);
+    backend_.activate_mul(s.activation, post, gate, up);
+  } else {
+    backend_.activate(s.activation, post, gate);
+  }
+  if (hooks != nullptr) hooks->at({Hook::mlp_post, l}, post);
+  backend_.linear(y, post, *w.down, w.down_bias.view);
+}
+
+// Each expert runs once, over the rows of the tokens that chose it.
+void Transformer::experts(Tensor x, int l, Hooks& hooks) {
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const ModelSpec& s = model_.spec;
+  const std::int64_t rows = x.rows(), chosen = s.experts_per_token;
+  const Tensor scores(router_memory_.data(), DType::f32, {rows, s.n_experts});
+  const Tensor indices(scores.f32() + scores.count(), DType::f32, {rows, chosen});
+  const Tensor weights(indices.f32() + indices.count(), DType::f32, {rows, chosen});
+  backend_.linear(scores, x, *w.router);
+  hooks.at({Hook::router_logits, l}, scores);
+  backend_.route(weights, indices, scores, s.renormalise_experts ? Renormalise::yes : Renormalise::no);
+  hooks.at({Hook::expert_indices, l}, indices);
+  hooks.at({Hook::expert_weights, l}, weights);
+
+  std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(s.n_experts));
+  std::vector<std::vector<float>> shares(tokens.size());
+  for (std::int64_t t = 0; t < rows; ++t)
+    for (std::int64_t i = 0; i < chosen; ++i) {
+      const float e = indices.row(t)[i];
+      if (!(e >= 0 && e < static_cast<float>(s.n_experts) && e == std::floor(e)))
+        fail("{}: an edit left {}, expected an expert from 0 to {}", name(Site{Hook::expert_indices, l}), e,
+             s.n_experts - 1);
+      auto& list = tokens[static_cast<std::size_t>(e)];
+      if (!list.empty() && list.back() == t)
+        fail("{}: an edit sends a token to expert {} twice", name(Site{Hook::expert_indices, l}), e);
+      list.push_back(static_cast<std::int32_t>(t));
+      shares[static_cast<std::size_t>(e)].push_back(weights.row(t)[i]);
+    }
+
+  backend_.zero(delta_);
+  for (std::size_t e = 0; e < tokens.size(); ++e) {
+    const auto n = static_cast<std::int64_t>(tokens[e].size());
+    if (n == 0) continue;
+    const Tensor in(expert_memory_.data(), DType::f32, {n, s.d_model});
+    const Tensor out(in.f32() + in.count(), DType::f32, {n, s.d_model});
+    backend_.gather_rows(in, x, tokens[e]);
+    dense_mlp(out, in, w.mlps[e], l, nullptr);
+    backend_.scatter_add_rows(delta_, tokens[e], out, shares[e]);
+  }
+}
+
+// y = norm(x), in one pass unless a hook looks between its steps. `scale` is the first of the norm's hooks:
+// divisor, normalized, and, but for post-norms, out.
+void Transformer::norm(Tensor y, Tensor x, const NormWeights& w, Hook scale, int l, Hooks& hooks) {
   const auto hook = [&](int step) { return Site{static_cast<Hook>(static_cast<int>(scale) + step), l}; };
+  const NormKind kind = model_.spec.norm;
   const auto eps = static_cast<float>(model_.spec.norm_eps);
   if (!hooks.active(hook(0)) && !hooks.active(hook(1))) {
-    backend_.rms_norm(y, x, weight.view, eps);
+    backend_.norm(kind, y, x, w.weight.view, w.bias.view, eps);
   } else {
-    backend_.rms_scale(scale_, x, eps);
+    backend_.norm_scale(kind, scale_, x, eps);
     hooks.at(hook(0), scale_);
-    backend_.divide_rows(y, x, scale_);
+    backend_.normalize(kind, y, x, scale_);
     hooks.at(hook(1), y);
-    backend_.multiply_columns(y, y, weight.view);
+    backend_.scale_columns(y, y, w.weight.view, w.bias.view);
   }
-  hooks.at(hook(2), y);
+  const bool post = scale == Hook::ln1_post_scale || scale == Hook::ln2_post_scale;
+  if (!post) hooks.at(hook(2), y);
+}
+
+// delta_ = norm(delta_), in models that have such norms.
+void Transformer::post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks) {
+  if (model_.spec.post_norms) norm(delta_, delta_, w, scale, l, hooks);
 }
 
 // resid += delta, then the norm before the MLP; fused unless an edit or a look between the steps forbids it.
-void Transformer::add_and_norm(const BlockWeights& w, int l, Hooks& hooks) {
-  if (hooks.edited({Hook::resid_mid, l}) || hooks.active({Hook::ln2_scale, l}) ||
-      hooks.active({Hook::ln2_normalized, l})) {
+void Transformer::add_and_norm(int l, Hooks& hooks) {
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const bool separate = !model_.spec.pre_norms || hooks.edited({Hook::resid_mid, l}) ||
+                        hooks.active({Hook::ln2_scale, l}) || hooks.active({Hook::ln2_normalized, l});
+  if (separate) {
     backend_.add(resid_, resid_, delta_);
     hooks.at({Hook::resid_mid, l}, resid_);
-    return norm(normed_, resid_, w.ln2, Hook::ln2_scale, l, hooks);
+    if (model_.spec.pre_norms) norm(normed_, resid_, w.ln2, Hook::ln2_scale, l, hooks);
+    return;
   }
-  backend_.add_rms_norm(resid_, normed_, delta_, w.ln2.view, static_cast<float>(model_.spec.norm_eps));
+  backend_.add_norm(model_.spec.norm, resid_, normed_, delta_, w.ln2.weight.view, w.ln2.bias.view,
+                    static_cast<float>(model_.spec.norm_eps));
   hooks.at({Hook::resid_mid, l}, resid_);
   hooks.at({Hook::ln2_out, l}, normed_);
 }
 
+// x [T, heads, E]
+void Transformer::qk_norm(Tensor x, const OwnedTensor& weight) {
+  const ModelSpec& s = model_.spec;
+  const auto eps = static_cast<float>(s.norm_eps);
+  const std::int64_t width = weight.view.count();
+  if (s.qk_norm == QkNorm::whole)
+    backend_.norm(s.norm, x.reshape_row({width}), x.reshape_row({width}), weight.view, {}, eps);
+  else if (s.qk_norm != QkNorm::none)
+    backend_.norm_heads(s.norm, x, x, Tensor(weight.view.data, DType::f32, {width / s.d_head, s.d_head}),
+                        eps);
+}
+
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
+  const ModelSpec& s = model_.spec;
+  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
   hooks.at({Hook::q, l}, q_);
   hooks.at({Hook::k, l}, k_);
   hooks.at({Hook::v, l}, v_);
-  backend_.rope(q_, q_, rope_row_of_token_, rope_rows_.table());
-  backend_.rope(k_, k_, rope_row_of_token_, rope_rows_.table());
-  hooks.at({Hook::rot_q, l}, q_);
-  hooks.at({Hook::rot_k, l}, k_);
+  qk_norm(q_, w.q_norm);
+  qk_norm(k_, w.k_norm);
+  if (!s.learned_positions) {
+    Positions& positions = local_rope_ && s.window(l) > 0 ? *local_rope_ : rope_;
+    const RopePairs pairs = s.rope_of(l).pairs;
+    backend_.rope(q_, q_, positions.row_of_token, positions.rows.table(), pairs);
+    backend_.rope(k_, k_, positions.row_of_token, positions.rows.table(), pairs);
+    hooks.at({Hook::rot_q, l}, q_);
+    hooks.at({Hook::rot_k, l}, k_);
+  }
+  const AttentionSpec spec{s.attention_scale(l), static_cast<float>(s.attn_softcap), s.window(l)};
   if (hooks.active({Hook::attn_scores, l}) || hooks.active({Hook::pattern, l}))
-    attend_through_hooks(batch, l, hooks);
+    attend_through_hooks(batch, l, spec, hooks);
   else
-    backend_.attention(z_, q_, k_, v_, batch.documents,
-                       {1 / std::sqrt(static_cast<float>(model_.spec.d_head))});
+    backend_.attention(z_, q_, k_, v_, batch.documents, {}, spec);
   hooks.at({Hook::z, l}, z_);
 }
 
 // Attention whose scores and pattern exist as tensors, one document at a time.
-void Transformer::attend_through_hooks(const Batch& batch, int l, Hooks& hooks) {
+void Transformer::attend_through_hooks(const Batch& batch, int l, const AttentionSpec& spec, Hooks& hooks) {
   const std::int64_t heads = model_.spec.n_heads, longest = batch.documents.longest();
   const std::int64_t bytes = longest * longest * heads * 4;
   if (scores_memory_.bytes() < bytes) scores_memory_ = Buffer(bytes);
@@ -166,12 +306,11 @@ void Transformer::attend_through_hooks(const Batch& batch, int l, Hooks& hooks) 
     const std::int32_t starts[] = {0, static_cast<std::int32_t>(n)};
     const Documents document{starts};
     const Tensor scores(scores_memory_.data(), DType::f32, {n, heads, n});
-    backend_.attention_scores(scores, q_.slice_rows(first, n), k_.slice_rows(first, n), document,
-                              {1 / std::sqrt(static_cast<float>(model_.spec.d_head))});
+    backend_.attention_scores(scores, q_.slice_rows(first, n), k_.slice_rows(first, n), document, {}, spec);
     hooks.at({Hook::attn_scores, l}, scores, first);
     backend_.softmax(scores, scores);
     hooks.at({Hook::pattern, l}, scores, first);
-    backend_.attention_apply(z_.slice_rows(first, n), scores, v_.slice_rows(first, n), document);
+    backend_.attention_apply(z_.slice_rows(first, n), scores, v_.slice_rows(first, n), document, {});
   }
 }
 
@@ -181,9 +320,14 @@ void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
   if (kept == resid_.rows()) return;
   const Tensor z(qkv_memory_.data(), DType::f32,
                  {kept, model_.spec.n_heads, model_.spec.d_head});  // q, k, v are done with
-  backend_.gather_rows(normed_.slice_rows(0, kept), resid_, batch.selected);
+  if (model_.spec.shared_norm) {                                    // the MLP is yet to read these
+    backend_.gather_rows(Tensor(kept_memory_.data(), DType::f32, {kept, model_.spec.d_model}), normed_,
+                         batch.selected);
+    std::swap(normed_memory_, kept_memory_);
+  }
+  backend_.gather_rows(delta_.slice_rows(0, kept), resid_, batch.selected);
   backend_.gather_rows(z, z_, batch.selected);
-  std::swap(resid_memory_, normed_memory_);
+  std::swap(resid_memory_, delta_memory_);
   set_rows(kept);
   z_ = z;
   hooks.keep_selected_rows();
@@ -197,6 +341,8 @@ void Transformer::logits(Hooks& hooks) {
     const std::int64_t n = std::min(kLogitRows, rows - first);
     const Tensor y(logits_memory_.data(), DType::f32, {n, vocab});
     backend_.linear(y, normed_.slice_rows(first, n), *model_.head);
+    if (model_.spec.logit_scale != 1) backend_.scale(y, y, static_cast<float>(model_.spec.logit_scale));
+    if (model_.spec.logit_softcap > 0) backend_.softcap(y, y, static_cast<float>(model_.spec.logit_softcap));
     hooks.at({Hook::logits}, y, first);
   }
 }

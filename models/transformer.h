@@ -1,6 +1,8 @@
 // THE forward: one layer loop for every use and every family.
 #pragma once
 
+#include <optional>
+
 #include "kernels/backend.h"
 #include "models/hooks.h"
 #include "models/model.h"
@@ -23,25 +25,39 @@ class Transformer {
  private:
   enum class Rows { all, selected_at_the_end };
 
-  void block(int l, const Batch& batch, Hooks& hooks, Rows rows);
-  void norm(Tensor y, Tensor x, const OwnedTensor& weight, Hook scale, int l, Hooks& hooks);
-  void add_and_norm(const BlockWeights& w, int l, Hooks& hooks);
+  void block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void block_parallel(int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void mlp(Tensor x, int l, Hooks& hooks);
+  void dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hooks* hooks);
+  void experts(Tensor x, int l, Hooks& hooks);
+  void norm(Tensor y, Tensor x, const NormWeights& w, Hook scale, int l, Hooks& hooks);
+  void post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks);
+  void add_and_norm(int l, Hooks& hooks);
+  void qk_norm(Tensor x, const OwnedTensor& weight);
   void attend(const Batch& batch, int l, Hooks& hooks);
-  void attend_through_hooks(const Batch& batch, int l, Hooks& hooks);
+  void attend_through_hooks(const Batch& batch, int l, const AttentionSpec& spec, Hooks& hooks);
   void keep_selected_rows(const Batch& batch, Hooks& hooks);
   void set_rows(std::int64_t rows);
   void logits(Hooks& hooks);
 
   const Model& model_;
   Backend& backend_;
-  RopeRows rope_rows_;
-  std::vector<std::int32_t> rope_row_of_token_;  // [T]
+  // Positions of one kind of layer, and the row of each token in its table.
+  struct Positions {
+    RopeRows rows;
+    std::vector<std::int32_t> row_of_token;  // [T]
+  };
+  Positions rope_;
+  std::optional<Positions> local_rope_;  // of layers with a window, where they differ
 
   // Workspace. Views are cut to the batch's T by set_rows.
   std::int64_t max_tokens_;
   Buffer resid_memory_, normed_memory_, scale_memory_, qkv_memory_, z_memory_, delta_memory_, gate_up_memory_,
       mlp_memory_;
   Buffer scores_memory_, logits_memory_;  // sized when a hook first wants them
+  Buffer kept_memory_;                    // [T, D] normed rows kept for a parallel block's MLP
+  Buffer router_memory_, expert_memory_;  // [T, X + 2k]; rows gathered for one expert
   Tensor resid_;                          // [T, D] the residual stream
   Tensor normed_;                         // [T, D]
   Tensor scale_;                          // [T, 1] divisor of a norm, where hooks see it

@@ -16,6 +16,8 @@ constexpr auto kUnfused = Cost::unfused;
 constexpr HookInfo kTable[] = {
     {Hook::embed, "hook_embed", D, replicated, kFree, "token embedding, before any position is added",
      "model.embed_tokens"},
+    {Hook::pos_embed, "hook_pos_embed", D, replicated, kFree, "learned position embedding",
+     "model.embed_positions"},
     {Hook::resid_pre, "blocks.{l}.hook_resid_pre", D, replicated, kFree,
      "residual stream, input of the block", ""},
     {Hook::ln1_scale, "blocks.{l}.ln1.hook_scale", one, replicated, kUnfused,
@@ -24,19 +26,23 @@ constexpr HookInfo kTable[] = {
      "that norm after the division, before its weight", ""},
     {Hook::ln1_out, "blocks.{l}.ln1.hook_out", D, replicated, kFree,
      "that norm after its weight: what q, k and v read", "model.layers.{l}.input_layernorm"},
-    {Hook::q, "blocks.{l}.attn.hook_q", HE, sharded, kFree, "queries with bias, before RoPE",
+    {Hook::q, "blocks.{l}.attn.hook_q", HE, sharded, kFree, "queries with bias, before qk-norm and RoPE",
      "model.layers.{l}.self_attn.q_proj"},
-    {Hook::k, "blocks.{l}.attn.hook_k", KE, sharded, kFree, "keys with bias, before RoPE; heads not repeated",
+    {Hook::k, "blocks.{l}.attn.hook_k", KE, sharded, kFree, "keys with bias, before qk-norm and RoPE; heads not repeated",
      "model.layers.{l}.self_attn.k_proj"},
     {Hook::v, "blocks.{l}.attn.hook_v", KE, sharded, kFree, "values with bias; heads not repeated",
      "model.layers.{l}.self_attn.v_proj"},
-    {Hook::rot_q, "blocks.{l}.attn.hook_rot_q", HE, sharded, kFree, "queries after RoPE", ""},
-    {Hook::rot_k, "blocks.{l}.attn.hook_rot_k", KE, sharded, kFree, "keys after RoPE", ""},
+    {Hook::rot_q, "blocks.{l}.attn.hook_rot_q", HE, sharded, kFree, "queries after qk-norm and RoPE", ""},
+    {Hook::rot_k, "blocks.{l}.attn.hook_rot_k", KE, sharded, kFree, "keys after qk-norm and RoPE", ""},
     {Hook::attn_scores, "blocks.{l}.attn.hook_attn_scores", HS, sharded, Cost::materialises,
-     "scaled scores per query, -inf at keys that are masked", ""},
+     "scores per query after scale and soft-cap, -inf at keys that are masked", ""},
     {Hook::pattern, "blocks.{l}.attn.hook_pattern", HS, sharded, Cost::materialises,
      "softmax of the scores, 0 at keys that are masked", ""},
     {Hook::z, "blocks.{l}.attn.hook_z", HE, sharded, kFree, "pattern times values, per head, before W_O", ""},
+    {Hook::ln1_post_scale, "blocks.{l}.ln1_post.hook_scale", one, replicated, kUnfused,
+     "divisor of the norm on attention's output", ""},
+    {Hook::ln1_post_normalized, "blocks.{l}.ln1_post.hook_normalized", D, replicated, kUnfused,
+     "that norm after the division, before its weight; after it: hook_attn_out", ""},
     {Hook::attn_out, "blocks.{l}.hook_attn_out", D, replicated, kFree,
      "what attention adds to the residual stream", "model.layers.{l}.self_attn"},
     {Hook::resid_mid, "blocks.{l}.hook_resid_mid", D, replicated, kFree, "resid_pre + attn_out", ""},
@@ -46,12 +52,22 @@ constexpr HookInfo kTable[] = {
      "that norm after the division, before its weight", ""},
     {Hook::ln2_out, "blocks.{l}.ln2.hook_out", D, replicated, kFree,
      "that norm after its weight: what the MLP reads", "model.layers.{l}.post_attention_layernorm"},
-    {Hook::mlp_pre, "blocks.{l}.mlp.hook_pre", F, sharded, kFree, "gate projection, before the activation",
+    {Hook::router_logits, "blocks.{l}.mlp.hook_router_logits", X, replicated, kFree,
+     "router's scores of the experts", "model.layers.{l}.mlp.gate"},
+    {Hook::expert_indices, "blocks.{l}.mlp.hook_expert_indices", chosen, replicated, kFree,
+     "the experts a token goes to, most probable first", ""},
+    {Hook::expert_weights, "blocks.{l}.mlp.hook_expert_weights", chosen, replicated, kFree,
+     "what each of them is multiplied by", ""},
+    {Hook::mlp_pre, "blocks.{l}.mlp.hook_pre", F, sharded, kFree, "gate projection (without a gate: the input projection), before the activation",
      "model.layers.{l}.mlp.gate_proj"},
     {Hook::mlp_pre_linear, "blocks.{l}.mlp.hook_pre_linear", F, sharded, kFree, "up projection",
      "model.layers.{l}.mlp.up_proj"},
     {Hook::mlp_post, "blocks.{l}.mlp.hook_post", F, sharded, kFree, "neurons: input of the down projection",
      ""},
+    {Hook::ln2_post_scale, "blocks.{l}.ln2_post.hook_scale", one, replicated, kUnfused,
+     "divisor of the norm on the MLP's output", ""},
+    {Hook::ln2_post_normalized, "blocks.{l}.ln2_post.hook_normalized", D, replicated, kUnfused,
+     "that norm after the division, before its weight; after it: hook_mlp_out", ""},
     {Hook::mlp_out, "blocks.{l}.hook_mlp_out", D, replicated, kFree,
      "what the MLP adds to the residual stream", "model.layers.{l}.mlp"},
     {Hook::resid_post, "blocks.{l}.hook_resid_post", D, replicated, kFree,
@@ -61,7 +77,7 @@ constexpr HookInfo kTable[] = {
      "final norm after the division, before its weight", ""},
     {Hook::ln_final_out, "ln_final.hook_out", D, replicated, kFree,
      "final norm after its weight: what the head reads", "model.norm"},
-    {Hook::logits, "logits", V, sharded, kFree, "scores of the vocabulary", "lm_head"},
+    {Hook::logits, "logits", V, sharded, kFree, "scores of the vocabulary, after scale and soft-cap", "lm_head"},
 };
 static_assert(std::size(kTable) == kHooks);
 static_assert(std::ranges::is_sorted(kTable, {}, &HookInfo::hook));
@@ -104,6 +120,10 @@ std::vector<std::int64_t> row_shape(Hook hook, const HookSizes& s) {
       return {s.H, s.S};
     case F:
       return {s.F};
+    case X:
+      return {s.X};
+    case chosen:
+      return {s.chosen};
     case V:
       return {s.V};
   }

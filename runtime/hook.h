@@ -15,6 +15,7 @@ namespace sonde {
 
 enum class Hook : std::uint8_t {
   embed,
+  pos_embed,
   resid_pre,
   ln1_scale,
   ln1_normalized,
@@ -27,14 +28,21 @@ enum class Hook : std::uint8_t {
   attn_scores,
   pattern,
   z,
+  ln1_post_scale,
+  ln1_post_normalized,
   attn_out,
   resid_mid,
   ln2_scale,
   ln2_normalized,
   ln2_out,
+  router_logits,
+  expert_indices,
+  expert_weights,
   mlp_pre,
   mlp_pre_linear,
   mlp_post,
+  ln2_post_scale,
+  ln2_post_normalized,
   mlp_out,
   resid_post,
   ln_final_scale,
@@ -44,8 +52,8 @@ enum class Hook : std::uint8_t {
 };
 inline constexpr int kHooks = static_cast<int>(Hook::logits) + 1;
 
-// Shape of one token's row at a hook, in the letters of kernels/backend.h. S: keys of the longest document.
-enum class RowShape : std::uint8_t { one, D, HE, KE, HS, F, V };
+// Shape of one token's row at a hook, in the letters of kernels/backend.h. S: keys of the longest document; chosen: experts of a token.
+enum class RowShape : std::uint8_t { one, D, HE, KE, HS, F, X, chosen, V };
 
 // Where the row lives under tensor parallelism: whole on every rank, or a column slab of
 // heads/neurons/vocabulary.
@@ -78,7 +86,7 @@ std::string name(Site site);  // "blocks.3.hook_resid_post"
 
 // Sizes that turn a RowShape into numbers. S is 0 until the longest document is known.
 struct HookSizes {
-  std::int64_t L, D, H, K, E, F, V, S;
+  std::int64_t L, D, H, K, E, F, V, S, X = 0, chosen = 0;
 };
 std::vector<std::int64_t> row_shape(Hook hook, const HookSizes& sizes);  // {H, E}; {1}; {D}
 

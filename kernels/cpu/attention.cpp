@@ -42,25 +42,30 @@ struct Block {
   float* sum;            // [48] sum of exp(score - largest)
 };
 
-// Scores of one query against `valid` keys become exp(score - largest), 0 up to `padded`; what was summed
-// under a smaller maximum is scaled down.
-void softmax_row(const RowKernels& rows, float* scores, std::int64_t valid, std::int64_t padded, float scale,
-                 float* out, std::int64_t columns, float& largest, float& sum) {
-  rows.scale(scores, scores, scale, valid);
+// Scores of one query against keys [from, to) of a block become exp(score - largest), 0 at the other keys up
+// to `padded`; what was summed under a smaller maximum is scaled down.
+void softmax_row(const RowKernels& rows, float* scores, std::int64_t from, std::int64_t to,
+                 std::int64_t padded, const AttentionSpec& spec, float* out, std::int64_t columns,
+                 float& largest, float& sum) {
+  float* const seen = scores + from;
+  const std::int64_t n = to - from;
+  rows.scale(seen, seen, spec.scale, n);
+  if (spec.softcap > 0) rows.softcap(seen, seen, spec.softcap, n);
   const float before = largest;
-  largest = std::max(before, rows.max(scores, valid));
+  largest = std::max(before, rows.max(seen, n));
   if (largest != before) {
     const float factor =
         before == -std::numeric_limits<float>::infinity() ? 0.0f : std::exp(before - largest);
     sum *= factor;
     rows.scale(out, out, factor, columns);
   }
-  sum += rows.exp_sum(scores, scores, largest, valid);
-  std::fill(scores + valid, scores + padded, 0.0f);
+  sum += rows.exp_sum(seen, seen, largest, n);
+  std::fill(scores, seen, 0.0f);
+  std::fill(scores + to, scores + padded, 0.0f);
 }
 
 void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q, const PackedHeads& packed,
-            std::int64_t kv_head, std::int64_t e, float scale) {
+            std::int64_t kv_head, std::int64_t e, const AttentionSpec& spec) {
   const GemmKernel& g = kernels.gemm;
   const Block block(g, e);
   for (std::int64_t r = 0; r < task.rows; r += g.mr)
@@ -70,34 +75,43 @@ void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows
   std::fill(block.largest, block.largest + kQueryRows, -std::numeric_limits<float>::infinity());
   std::fill(block.sum, block.sum + kQueryRows, 0.0f);
 
-  for (std::int64_t key0 = 0; key0 < task.first + task.rows; key0 += kKeys) {
+  const std::int64_t key_begin = first_key(task.first, spec.window) / kKeys * kKeys;
+  for (std::int64_t key0 = key_begin; key0 < task.first + task.rows; key0 += kKeys) {
     const std::int64_t key1 = std::min(key0 + kKeys, task.first + task.rows);
-    // Keys of this block that any query of the tile at row r may see.
-    const auto visible = [&](std::int64_t r) {
+    // Keys [first_seen, last_seen) of this block that any query of the tile at row r may see; whole panels.
+    const auto first_seen = [&](std::int64_t r) {
+      return std::max<std::int64_t>(0, first_key(task.first + r, spec.window) - key0) / g.nr * g.nr;
+    };
+    const auto last_seen = [&](std::int64_t r) {
       const std::int64_t last = task.first + std::min(r + g.mr, task.rows) - 1;
       return std::min(key1, last + 1) - key0;
     };
-    for (std::int64_t key = key0; key < key1; key += g.nr)
+    for (std::int64_t key = 0; key < key1 - key0; key += g.nr)
       for (std::int64_t r = 0; r < task.rows; r += g.mr)
-        if (key - key0 < visible(r))
-          g.tile(block.scores + r * kKeys + key - key0, kKeys, block.queries + r * e,
-                 packed.keys(task.document, kv_head, key / g.nr), e,
+        if (key >= first_seen(r) && key < last_seen(r))
+          g.tile(block.scores + r * kKeys + key, kKeys, block.queries + r * e,
+                 packed.keys(task.document, kv_head, (key0 + key) / g.nr), e,
                  static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), g.nr, false, nullptr);
     for (std::int64_t r = 0; r < task.rows; r += g.mr) {
-      const std::int64_t padded = visible(r), height = std::min<std::int64_t>(g.mr, task.rows - r);
-      if (padded <= 0) continue;
+      const std::int64_t begin = first_seen(r), end = last_seen(r);
+      const std::int64_t height = std::min<std::int64_t>(g.mr, task.rows - r);
+      if (end <= begin) continue;
       for (std::int64_t i = r; i < r + height; ++i) {
-        const std::int64_t valid = std::clamp<std::int64_t>(task.first + i + 1 - key0, 0, padded);
-        if (valid == 0) std::fill(block.scores + i * kKeys, block.scores + i * kKeys + padded, 0.0f);
-        if (valid > 0)
-          softmax_row(kernels.rows, block.scores + i * kKeys, valid, padded, scale,
-                      block.out + i * block.columns, block.columns, block.largest[i], block.sum[i]);
+        float* scores = block.scores + i * kKeys + begin;
+        const std::int64_t position = task.first + i;
+        const std::int64_t from = std::max<std::int64_t>(0, first_key(position, spec.window) - key0 - begin);
+        const std::int64_t to = std::min(end - begin, position + 1 - key0 - begin);
+        if (to <= from)
+          std::fill(scores, scores + end - begin, 0.0f);
+        else
+          softmax_row(kernels.rows, scores, from, to, end - begin, spec, block.out + i * block.columns,
+                      block.columns, block.largest[i], block.sum[i]);
       }
-      g.pack_x(block.weights, block.scores + r * kKeys, kKeys, static_cast<int>(height), padded);
+      g.pack_x(block.weights, block.scores + r * kKeys + begin, kKeys, static_cast<int>(height), end - begin);
       for (std::int64_t column = 0; column < block.columns; column += g.nr)
         g.tile(block.out + r * block.columns + column, block.columns, block.weights,
-               packed.values(task.document, kv_head, column / g.nr, key0), padded, static_cast<int>(height),
-               g.nr, true, nullptr);
+               packed.values(task.document, kv_head, column / g.nr, key0 + begin), end - begin,
+               static_cast<int>(height), g.nr, true, nullptr);
     }
   }
   for (std::int64_t r = 0; r < task.rows; ++r)
@@ -107,17 +121,18 @@ void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows
 }  // namespace
 
 void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
-                              const AttentionSpec& spec) {
+                              const KeyRanges& keys, const AttentionSpec& spec) {
   const Kernels kernels{kernels_.f32, kernels_.rows};
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2);
-  const PackedHeads packed(kernels.gemm, k, v, documents, packed_heads_);
-  const std::vector<QueryBlock> tasks = query_blocks(documents, q.dim(1));
+  const std::vector<HeadDocument> docs = head_documents(documents, keys);
+  const PackedHeads packed(kernels.gemm, k, v, docs, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)
   for (std::int64_t i = 0; i < count; ++i) {
     const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
-    attend(kernels, task, head_rows(z, task.start, task.head), head_rows(q, task.start, task.head), packed,
-           task.head / group, e, spec.scale);
+    attend(kernels, task, head_rows(z, task.row0, task.head), head_rows(q, task.row0, task.head), packed,
+           task.head / group, e, spec);
   }
 }
 

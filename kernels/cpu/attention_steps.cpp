@@ -20,26 +20,31 @@ void tiles_of(const GemmKernel& g, const QueryBlock& task, const F& f) {
 }  // namespace
 
 void CpuBackend::do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
-                                     const AttentionSpec& spec) {
+                                     const KeyRanges& keys, const AttentionSpec& spec) {
   const GemmKernel& g = kernels_.f32;
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2), s = scores.dim(2);
-  const PackedHeads packed(g, k, {}, documents, packed_heads_);
-  const std::vector<QueryBlock> tasks = query_blocks(documents, q.dim(1));
+  const std::vector<HeadDocument> docs = head_documents(documents, keys);
+  const PackedHeads packed(g, k, {}, docs, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)
   for (std::int64_t i = 0; i < count; ++i) {
     const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
-    const HeadRows queries = head_rows(q, task.start, task.head),
-                   out = head_rows(scores, task.start, task.head);
+    const HeadRows queries = head_rows(q, task.row0, task.head),
+                   out = head_rows(scores, task.row0, task.head);
     std::byte* x = thread_scratch(packed_x_bytes(g, g.mr, e));
     tiles_of(g, task, [&](std::int64_t row, int rows) {
       g.pack_x(x, queries.row(row), queries.stride, rows, e);
-      for (std::int64_t key = 0; key < row + rows; key += g.nr)
+      for (std::int64_t key = first_key(row, spec.window) / g.nr * g.nr; key < row + rows; key += g.nr)
         g.tile(out.row(row) + key, out.stride, x, packed.keys(task.document, task.head / group, key / g.nr),
                e, rows, static_cast<int>(std::min<std::int64_t>(g.nr, row + rows - key)), false, nullptr);
       for (std::int64_t t = row; t < row + rows; ++t) {
-        kernels_.rows.scale(out.row(t), out.row(t), spec.scale, t + 1);
-        std::fill(out.row(t) + t + 1, out.row(t) + s, -std::numeric_limits<float>::infinity());
+        const std::int64_t from = first_key(t, spec.window);
+        float *const all = out.row(t), *const seen = all + from;
+        kernels_.rows.scale(seen, seen, spec.scale, t + 1 - from);
+        if (spec.softcap > 0) kernels_.rows.softcap(seen, seen, spec.softcap, t + 1 - from);
+        std::fill(all, seen, -std::numeric_limits<float>::infinity());
+        std::fill(all + t + 1, all + s, -std::numeric_limits<float>::infinity());
       }
     });
   }
@@ -51,30 +56,37 @@ void CpuBackend::do_softmax(Tensor y, Tensor x) {
     for (std::int64_t h = 0; h < heads; ++h) {
       const float* from = x.row(t) + h * s;
       float* to = y.row(t) + h * s;
-      const float sum = kernels_.rows.exp_sum(to, from, kernels_.rows.max(from, s), s);
+      const float largest = kernels_.rows.max(from, s);
+      if (largest == -std::numeric_limits<float>::infinity()) {  // an edit masked every key
+        std::fill(to, to + s, 0.0f);
+        continue;
+      }
+      const float sum = kernels_.rows.exp_sum(to, from, largest, s);
       kernels_.rows.divide(to, to, sum, s);
     }
   });
 }
 
 // Over all keys of the document, later ones too: an edit may have given them weight.
-void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents) {
+void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
+                                    const KeyRanges& keys) {
   const GemmKernel& g = kernels_.f32;
   const std::int64_t group = z.dim(1) / v.dim(1), e = z.dim(2);
-  const PackedHeads packed(g, {}, v, documents, packed_heads_);
-  const std::vector<QueryBlock> tasks = query_blocks(documents, z.dim(1));
+  const std::vector<HeadDocument> docs = head_documents(documents, keys);
+  const PackedHeads packed(g, {}, v, docs, packed_heads_);
+  const std::vector<QueryBlock> tasks = query_blocks(docs, z.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)
   for (std::int64_t i = 0; i < count; ++i) {
     const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
-    const HeadRows weights = head_rows(pattern, task.start, task.head),
-                   out = head_rows(z, task.start, task.head);
-    std::byte* x = thread_scratch(packed_x_bytes(g, g.mr, task.tokens));
+    const HeadRows weights = head_rows(pattern, task.row0, task.head),
+                   out = head_rows(z, task.row0, task.head);
+    std::byte* x = thread_scratch(packed_x_bytes(g, g.mr, task.keys));
     tiles_of(g, task, [&](std::int64_t row, int rows) {
-      g.pack_x(x, weights.row(row), weights.stride, rows, task.tokens);
+      g.pack_x(x, weights.row(row), weights.stride, rows, task.keys);
       for (std::int64_t column = 0; column < e; column += g.nr)
         g.tile(out.row(row) + column, out.stride, x,
-               packed.values(task.document, task.head / group, column / g.nr, 0), task.tokens, rows,
+               packed.values(task.document, task.head / group, column / g.nr, 0), task.keys, rows,
                static_cast<int>(std::min<std::int64_t>(g.nr, e - column)), false, nullptr);
     });
   }

@@ -15,31 +15,52 @@ class CpuBackend : public Backend {
  protected:
   void do_dequantise(Tensor out, Tensor raw) override;
   std::unique_ptr<Weight> do_prepare_weight(Tensor w, Precision precision) override;
+  std::unique_ptr<Weight> do_keep_weight(std::vector<RawRow> rows, std::int64_t k,
+                                         Precision precision) override;
   void do_linear(Tensor y, Tensor x, const Weight& w, Tensor bias) override;
   void do_embed(Tensor out, Tensor table, std::span<const std::int32_t> ids) override;
-  void do_rms_norm(Tensor y, Tensor x, Tensor weight, float eps) override;
-  void do_rms_scale(Tensor scale, Tensor x, float eps) override;
-  void do_divide_rows(Tensor y, Tensor x, Tensor scale) override;
-  void do_multiply_columns(Tensor y, Tensor x, Tensor weight) override;
-  void do_add_rms_norm(Tensor resid, Tensor y, Tensor delta, Tensor weight, float eps) override;
+  void do_norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tensor bias, float eps) override;
+  void do_norm_scale(NormKind kind, Tensor scale, Tensor x, float eps) override;
+  void do_normalize(NormKind kind, Tensor y, Tensor x, Tensor scale) override;
+  void do_scale_columns(Tensor y, Tensor x, Tensor weight, Tensor bias) override;
+  void do_add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
+                   float eps) override;
+  void do_norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) override;
+  void do_zero(Tensor y) override;
   void do_add(Tensor y, Tensor a, Tensor b) override;
-  void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table) override;
-  void do_silu_mul(Tensor y, Tensor gate, Tensor up) override;
-  void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+  void do_scale(Tensor y, Tensor x, float factor) override;
+  void do_softcap(Tensor y, Tensor x, float cap) override;
+  void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
+               RopePairs pairs) override;
+  void do_activate(Activation f, Tensor y, Tensor x) override;
+  void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) override;
+  void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents, const KeyRanges& keys,
                     const AttentionSpec& spec) override;
   void do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
-                           const AttentionSpec& spec) override;
+                           const KeyRanges& keys, const AttentionSpec& spec) override;
   void do_softmax(Tensor y, Tensor x) override;
-  void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents) override;
+  void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
+                          const KeyRanges& keys) override;
+  void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) override;
+  void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
+                           std::span<const float> weights) override;
+  void do_log_softmax_at(std::span<double> out, Tensor logits,
+                         std::span<const std::int32_t> targets) override;
   void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) override;
   void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) override;
   void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values, float coefficient) override;
   void do_scale_rows(Tensor x, std::span<const std::int32_t> rows, float factor) override;
+  void do_fill_columns(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                       float value) override;
+  void do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) override;
   void do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) override;
   void do_cast(Tensor y, Tensor x) override;
 
  private:
-  float rms_of(const float* x, std::int64_t n, float eps) const;  // sqrt(mean(x^2) + eps)
+  float mean_of(NormKind kind, const float* x, std::int64_t n) const;  // 0 for rms
+  float scale_of(NormKind kind, const float* x, float mean, std::int64_t n, float eps) const;
+  void norm_row(NormKind kind, float* y, const float* x, const float* weight, const float* bias,
+                std::int64_t n, float eps) const;
 
   CpuPath path_;
   const KernelTable& kernels_;

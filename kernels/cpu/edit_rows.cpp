@@ -41,6 +41,17 @@ void CpuBackend::do_scale_rows(Tensor x, std::span<const std::int32_t> rows, flo
   on_rows(x, rows, [&](std::int64_t, float* row) { kernels_.rows.scale(row, row, factor, x.width()); });
 }
 
+void CpuBackend::do_fill_columns(Tensor x, std::span<const std::int32_t> rows,
+                                 std::span<const std::int32_t> columns, float value) {
+  on_rows(x, rows, [&](std::int64_t, float* row) {
+    for (const std::int32_t column : columns) row[column] = value;
+  });
+}
+
+void CpuBackend::do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) {
+  on_rows(x, rows, [&](std::int64_t, float* row) { kernels_.rows.clamp(row, row, least, most, x.width()); });
+}
+
 // All products with the basis first, then the subtraction: x - basis' (basis x).
 void CpuBackend::do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) {
   on_rows(x, rows, [&](std::int64_t, float* row) {

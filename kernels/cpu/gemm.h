@@ -24,7 +24,25 @@ class PackedWeight : public Weight {
   Buffer panels_;
 };
 
+// [N, K] as rows of a file, in any type. A panel is expanded and packed where a task reaches it.
+class RawWeight : public Weight {
+ public:
+  RawWeight(const GemmKernel& kernel, std::vector<RawRow> rows, std::int64_t k);
+  std::int64_t n() const override { return static_cast<std::int64_t>(rows_.size()); }
+  std::int64_t k() const override { return k_; }
+  std::int64_t bytes() const override { return bytes_; }  // of the rows and of what points to them
+  const GemmKernel& kernel() const { return kernel_; }
+  // Columns of panel i over k values from k0 on, as PackedWeight has them. values: f32 [nr, k] to work in.
+  void expand(void* panel, float* values, std::int64_t i, std::int64_t k0, std::int64_t k) const;
+
+ private:
+  const GemmKernel& kernel_;
+  std::vector<RawRow> rows_;
+  std::int64_t k_, bytes_;
+};
+
 void gemm(Tensor y /*[T, N]*/, Tensor x /*[T, K]*/, const PackedWeight& w, const float* bias /*[N] or null*/);
+void gemm(Tensor y /*[T, N]*/, Tensor x /*[T, K]*/, const RawWeight& w, const float* bias /*[N] or null*/);
 
 // Bytes of `rows` packed rows of k values, the overrun of pack_x included.
 inline std::int64_t packed_x_bytes(const GemmKernel& kernel, std::int64_t rows, std::int64_t k) {

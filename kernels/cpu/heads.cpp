@@ -15,14 +15,42 @@ struct PackTask {
 
 }  // namespace
 
-PackedHeads::PackedHeads(const GemmKernel& kernel, Tensor k, Tensor v, const Documents& documents,
-                         Buffer& memory)
+std::vector<HeadDocument> head_documents(const Documents& documents, const KeyRanges& keys) {
+  std::vector<HeadDocument> result;
+  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
+    const std::int64_t start = documents.starts[d], queries = documents.starts[d + 1] - start;
+    if (keys.first.empty())
+      result.push_back({start, queries, start, queries});
+    else
+      result.push_back({keys.first[d], keys.count[d], start, queries});
+  }
+  return result;
+}
+
+std::vector<QueryBlock> query_blocks(const std::vector<HeadDocument>& documents, std::int64_t heads) {
+  std::vector<QueryBlock> blocks;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const HeadDocument& doc = documents[d];
+    const std::int64_t before = doc.keys - doc.queries;
+    for (std::int64_t head = 0; head < heads && doc.queries > 0; ++head)
+      for (std::int64_t first = (doc.keys - 1) / kQueryRows * kQueryRows; first + kQueryRows > before;
+           first -= kQueryRows) {
+        const std::int64_t from = std::max(first, before);
+        blocks.push_back({static_cast<std::int64_t>(d), head, from,
+                          std::min(first + kQueryRows, doc.keys) - from, doc.query_row - before, doc.keys});
+      }
+  }
+  return blocks;
+}
+
+PackedHeads::PackedHeads(const GemmKernel& kernel, Tensor k, Tensor v,
+                         const std::vector<HeadDocument>& documents, Buffer& memory)
     : nr_(kernel.nr), width_(k.empty() ? v.dim(2) : k.dim(2)) {
   const std::int64_t heads = k.empty() ? v.dim(1) : k.dim(1), columns = round_up(width_, nr_);
   std::vector<PackTask> tasks;
   std::int64_t floats = 0;
-  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
-    const std::int64_t start = documents.starts[d], n = documents.starts[d + 1] - start;
+  for (std::size_t d = 0; d < documents.size(); ++d) {
+    const std::int64_t start = documents[d].key_row, n = documents[d].queries > 0 ? documents[d].keys : 0;
     tokens_.push_back(n);
     key_floats_.push_back(k.empty() ? 0 : round_up(n, nr_) * width_);
     head_floats_.push_back(key_floats_.back() + (v.empty() ? 0 : n * columns));

@@ -19,33 +19,35 @@ inline HeadRows head_rows(Tensor x /*[T, heads, width]*/, std::int64_t start, st
   return {x.row(start) + head * x.dim(2), x.row_stride};
 }
 
-// Queries [first, first + rows) of one head of one document; first and keys count from the document's start.
+// One document: rows of its keys in k and v, and of its queries, which are its last tokens, in q.
+struct HeadDocument {
+  std::int64_t key_row, keys, query_row, queries;
+};
+std::vector<HeadDocument> head_documents(const Documents& documents, const KeyRanges& keys);
+
+// Queries at positions [first, first + rows) of one head of one document; positions count from its first key.
 struct QueryBlock {
-  std::int64_t document, start, tokens, head, first, rows;
+  std::int64_t document, head, first, rows;
+  std::int64_t row0;  // of the tensors of queries: the row of the document's position 0, were it there
+  std::int64_t keys;  // of the document
 };
 
 constexpr std::int64_t kQueryRows = 48;  // a multiple of every kernel's tile height
 
 // All blocks, those with most keys first within a head, so that the last tasks of a run are short.
-inline std::vector<QueryBlock> query_blocks(const Documents& documents, std::int64_t heads) {
-  std::vector<QueryBlock> blocks;
-  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
-    const std::int64_t start = documents.starts[d], tokens = documents.starts[d + 1] - start;
-    if (tokens == 0) continue;
-    for (std::int64_t head = 0; head < heads; ++head)
-      for (std::int64_t first = (tokens - 1) / kQueryRows * kQueryRows; first >= 0; first -= kQueryRows)
-        blocks.push_back(
-            {static_cast<std::int64_t>(d), start, tokens, head, first, std::min(kQueryRows, tokens - first)});
-  }
-  return blocks;
+std::vector<QueryBlock> query_blocks(const std::vector<HeadDocument>& documents, std::int64_t heads);
+
+// The keys that a query at `position` sees are [first_key, position].
+inline std::int64_t first_key(std::int64_t position, std::int64_t window) {
+  return window > 0 ? std::max<std::int64_t>(0, position - window + 1) : 0;
 }
 
 // k and v of every document and kv head as panels for the micro-kernel: k as a weight [tokens, E] in panels
 // of nr tokens, v as a weight [E, tokens] in panels of nr columns. Either may be left out (an empty tensor).
 class PackedHeads {
  public:
-  PackedHeads(const GemmKernel& kernel, Tensor k /*[T, K, E]*/, Tensor v /*[T, K, E]*/,
-              const Documents& documents, Buffer& memory);
+  PackedHeads(const GemmKernel& kernel, Tensor k /*[rows, K, E]*/, Tensor v /*[rows, K, E]*/,
+              const std::vector<HeadDocument>& documents, Buffer& memory);
   // Panels [E][nr] of tokens [nr i, nr (i + 1)).
   const float* keys(std::int64_t document, std::int64_t head, std::int64_t i) const {
     return at(document, head) + i * nr_ * width_;

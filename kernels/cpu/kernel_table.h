@@ -33,6 +33,7 @@ struct GemmKernel {
 // width.
 struct RowKernels {
   float (*sum_squares)(const float* x, std::int64_t n);
+  float (*sum_squares_about)(const float* x, float mean, std::int64_t n);  // of x - mean
   float (*dot)(const float* a, const float* b, std::int64_t n);
   float (*max)(const float* x, std::int64_t n);
   float (*sum)(const float* x, std::int64_t n);
@@ -40,14 +41,24 @@ struct RowKernels {
   void (*add_scaled)(float* y, const float* x, float factor, std::int64_t n);  // y += factor x
   void (*scale)(float* y, const float* x, float factor, std::int64_t n);
   void (*divide)(float* y, const float* x, float divisor, std::int64_t n);
-  void (*multiply)(float* y, const float* x, const float* weight, std::int64_t n);
-  void (*divide_multiply)(float* y, const float* x, float divisor, const float* weight, std::int64_t n);
-  void (*silu_mul)(float* y, const float* gate, const float* up, std::int64_t n);
+  void (*normalize)(float* y, const float* x, float mean, float divisor,
+                    std::int64_t n);  // (x - mean) / divisor
+  void (*affine)(float* y, const float* x, const float* weight, const float* bias /*or null*/,
+                 std::int64_t n);
+  void (*normalize_affine)(float* y, const float* x, float mean, float divisor, const float* weight,
+                           const float* bias, std::int64_t n);    // bitwise normalize, then affine
+  void (*activate[5])(float* y, const float* x, std::int64_t n);  // indexed by Activation
+  void (*activate_mul[5])(float* y, const float* gate, const float* up, std::int64_t n);
+  void (*softcap)(float* y, const float* x, float cap, std::int64_t n);  // cap tanh(x / cap)
+  void (*clamp)(float* y, const float* x, float least, float most, std::int64_t n);
   float (*exp_sum)(float* y, const float* x, float shift,
                    std::int64_t n);  // y = exp(x - shift), returns its sum
+  double (*exp_sum_double)(const float* x, float shift, std::int64_t n);
   // Both halves of a rotation by the angle of (cos, sin): lo, hi of n values each.
   void (*rotate)(float* y_lo, float* y_hi, const float* lo, const float* hi, const float* cos,
                  const float* sin, std::int64_t n);
+  void (*rotate_neighbours)(float* y, const float* x, const float* cos, const float* sin,
+                            std::int64_t n);  // pairs (2i, 2i + 1), n of them
   void (*to_bf16)(std::uint16_t* y, const float* x, std::int64_t n);
   void (*to_f16)(std::uint16_t* y, const float* x, std::int64_t n);
 };

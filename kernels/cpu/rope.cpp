@@ -1,5 +1,4 @@
-// Rotary positions (arXiv:2104.09864): the halves of the first R values of each head turn by position x
-// frequency.
+// Rotary positions (arXiv:2104.09864): pairs of the first R values of each head turn by position x frequency.
 #include <cstring>
 
 #include "kernels/cpu/cpu_backend.h"
@@ -7,8 +6,8 @@
 
 namespace sonde::cpu {
 
-void CpuBackend::do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions,
-                         const RopeTable& table) {
+void CpuBackend::do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
+                         RopePairs pairs) {
   const std::int64_t heads = x.dim(1), width = x.dim(2), half = table.cos.dim(1);
   parallel_rows(x.rows(), x.width(), [&](std::int64_t t) {
     const std::int64_t position = positions[static_cast<std::size_t>(t)];
@@ -16,7 +15,10 @@ void CpuBackend::do_rope(Tensor y, Tensor x, std::span<const std::int32_t> posit
     for (std::int64_t h = 0; h < heads; ++h) {
       const float* from = x.row(t) + h * width;
       float* to = y.row(t) + h * width;
-      kernels_.rows.rotate(to, to + half, from, from + half, cos, sin, half);
+      if (pairs == RopePairs::halves)
+        kernels_.rows.rotate(to, to + half, from, from + half, cos, sin, half);
+      else
+        kernels_.rows.rotate_neighbours(to, from, cos, sin, half);
       if (to != from)
         std::memcpy(to + 2 * half, from + 2 * half,
                     static_cast<std::size_t>(width - 2 * half) * sizeof(float));

@@ -1,15 +1,22 @@
-// RoPE as configs write it: rope_parameters (transformers 5), rope_theta + rope_scaling (before), GGUF's
-// rope.* keys.
+// RoPE's keys, which most families share: of config.json in both generations, and of GGUF metadata.
 #pragma once
 
+#include "io/model_files.h"
 #include "models/config_reader.h"
 #include "models/spec.h"
 
 namespace sonde {
 
-// `context`: max_position_embeddings, the default of the original context.
-RopeSpec rope_from_config(ConfigReader& config, std::int64_t context);
-// Reads rope_freqs.weight too, where the file has it.
-RopeSpec rope_from_gguf(GgufReader& metadata, const ModelFiles& files, std::int64_t context);
+// What a config that says nothing means.
+struct RopeDefaults {
+  double theta = 10000;
+  double fraction = 1;  // of a head's dimensions that turns
+};
+
+// rope_parameters, or rope_theta with rope_scaling.
+RopeSpec rope_from_config(ConfigReader& config, const ModelSpec& spec, const RopeDefaults& defaults = {});
+// One such object, to be finished by the caller.
+RopeSpec rope_from_object(ConfigReader& object, const ModelSpec& spec, const RopeDefaults& defaults);
+RopeSpec rope_from_gguf(GgufReader& metadata, const ModelFiles& files, const ModelSpec& spec);
 
 }  // namespace sonde

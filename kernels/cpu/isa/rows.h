@@ -55,6 +55,10 @@ float sum_squares(const float* x, std::int64_t n) {
   return fold(
       n, 0.0f, [](Vec sum, Vec v) { return fma(v, v, sum); }, kPlus, 0.0f, x);
 }
+float sum_squares_about(const float* x, float mean, std::int64_t n) {
+  return fold(
+      n, 0.0f, [=](Vec sum, Vec v) { return fma(v - mean, v - mean, sum); }, kPlus, mean, x);
+}
 float dot(const float* a, const float* b, std::int64_t n) {
   return fold(
       n, 0.0f, [](Vec sum, Vec u, Vec v) { return fma(u, v, sum); }, kPlus, 0.0f, a, b);
@@ -79,21 +83,88 @@ void divide(float* y, const float* x, float divisor, std::int64_t n) {
   map(
       y, n, [=](Vec v) { return v / divisor; }, x);
 }
-void multiply(float* y, const float* x, const float* weight, std::int64_t n) {
+// (x - mean) / divisor, then times weight plus bias (or null): the same steps in one pass or two.
+void normalize(float* y, const float* x, float mean, float divisor, std::int64_t n) {
   map(
-      y, n, [](Vec v, Vec w) { return v * w; }, x, weight);
+      y, n, [=](Vec v) { return (v - mean) / divisor; }, x);
 }
-void divide_multiply(float* y, const float* x, float divisor, const float* weight, std::int64_t n) {
-  map(
-      y, n, [=](Vec v, Vec w) { return v / divisor * w; }, x, weight);
+void affine(float* y, const float* x, const float* weight, const float* bias, std::int64_t n) {
+  if (bias == nullptr)
+    map(
+        y, n, [](Vec v, Vec w) { return v * w; }, x, weight);
+  else
+    map(
+        y, n, [](Vec v, Vec w, Vec b) { return fma(v, w, b); }, x, weight, bias);
 }
-// x sigmoid(x) up with e = exp(-|x|), which never overflows.
-void silu_mul(float* y, const float* gate, const float* up, std::int64_t n) {
-  const auto f = [](Vec x, Vec u) {
+void normalize_affine(float* y, const float* x, float mean, float divisor, const float* weight,
+                      const float* bias, std::int64_t n) {
+  if (bias == nullptr)
+    map(
+        y, n, [=](Vec v, Vec w) { return (v - mean) / divisor * w; }, x, weight);
+  else
+    map(
+        y, n, [=](Vec v, Vec w, Vec b) { return fma((v - mean) / divisor, w, b); }, x, weight, bias);
+}
+
+// x sigmoid(x) with e = exp(-|x|), which never overflows.
+struct Silu {
+  static SONDE_INLINE Vec f(Vec x) {
     const Vec e = exp(-abs(x)), one = splat(1.0f);
-    return x * (x < 0.0f ? e : one) / (e + 1.0f) * u;
+    return x * (x < 0.0f ? e : one) / (e + 1.0f);
+  }
+};
+struct Gelu {
+  static SONDE_INLINE Vec f(Vec x) { return x * normal_cdf(x); }
+};
+struct GeluTanh {  // arXiv:1606.08415: x (1 + tanh u) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3)
+  // (1 + tanh u) / 2 is the logistic function of 2 u, which does not cancel where tanh is near -1.
+  static SONDE_INLINE Vec f(Vec x) {
+    const Vec u = 1.5957691216f * fma(x * x * x, splat(0.044715f), x);
+    const Vec e = exp(-abs(u)), one = splat(1.0f);
+    return x * (u < 0.0f ? e : one) / (e + 1.0f);
+  }
+};
+struct Relu {
+  static SONDE_INLINE Vec f(Vec x) { return x > 0.0f ? x : x * 0.0f; }  // NaN stays
+};
+struct ReluSquared {
+  static SONDE_INLINE Vec f(Vec x) { return Relu::f(x) * Relu::f(x); }
+};
+template <class F>
+void activate(float* y, const float* x, std::int64_t n) {
+  map(
+      y, n, [](Vec v) { return F::f(v); }, x);
+}
+template <class F>
+void activate_mul(float* y, const float* gate, const float* up, std::int64_t n) {
+  map(
+      y, n, [](Vec v, Vec u) { return F::f(v) * u; }, gate, up);
+}
+void softcap(float* y, const float* x, float cap, std::int64_t n) {
+  map(
+      y, n, [=](Vec v) { return cap * tanh(v / cap); }, x);
+}
+void clamp(float* y, const float* x, float least, float most, std::int64_t n) {  // NaN stays
+  const auto f = [=](Vec v) {
+    const Vec lo = splat(least), hi = splat(most);
+    v = v < lo ? lo : v;
+    return v > hi ? hi : v;
   };
-  map(y, n, f, gate, up);
+  map(y, n, f, x);
+}
+// Sum of exp(x - shift), every term a float, the sum a double over 16 lanes.
+double exp_sum_double(const float* x, float shift, std::int64_t n) {
+  double lanes[16] = {};
+  float terms[16];
+  for (std::int64_t i = 0; i < n; i += 16) {
+    const int rest = n - i < 16 ? static_cast<int>(n - i) : 16;
+    map(
+        terms, rest, [=](Vec v) { return exp(v - shift); }, x + i);
+    for (int lane = 0; lane < rest; ++lane) lanes[lane] += static_cast<double>(terms[lane]);
+  }
+  for (int half = 8; half > 0; half /= 2)
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
 }
 float exp_sum(float* y, const float* x, float shift, std::int64_t n) {
   map(
@@ -113,6 +184,15 @@ void rotate(float* y_lo, float* y_hi, const float* lo, const float* hi, const fl
     const float a = lo[i], b = hi[i];
     y_lo[i] = a * cos[i] - b * sin[i];
     y_hi[i] = b * cos[i] + a * sin[i];
+  }
+}
+
+// The pairs (2i, 2i + 1) of x [2n].
+void rotate_neighbours(float* y, const float* x, const float* cos, const float* sin, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    const float a = x[2 * i], b = x[2 * i + 1];
+    y[2 * i] = a * cos[i] - b * sin[i];
+    y[2 * i + 1] = b * cos[i] + a * sin[i];
   }
 }
 
@@ -161,9 +241,31 @@ void to_f16(std::uint16_t* y, const float* x, std::int64_t n) {
   for (; i < n; ++i) y[i] = half_bits(x[i]);
 }
 
-constexpr RowKernels kRows = {sum_squares, dot,     max,    sum,      add,
-                              add_scaled,  scale,   divide, multiply, divide_multiply,
-                              silu_mul,    exp_sum, rotate, to_bf16,  to_f16};
+constexpr RowKernels kRows = {
+    sum_squares,
+    sum_squares_about,
+    dot,
+    max,
+    sum,
+    add,
+    add_scaled,
+    scale,
+    divide,
+    normalize,
+    affine,
+    normalize_affine,
+    {activate<Silu>, activate<Gelu>, activate<GeluTanh>, activate<Relu>, activate<ReluSquared>},
+    {activate_mul<Silu>, activate_mul<Gelu>, activate_mul<GeluTanh>, activate_mul<Relu>,
+     activate_mul<ReluSquared>},
+    softcap,
+    clamp,
+    exp_sum,
+    exp_sum_double,
+    rotate,
+    rotate_neighbours,
+    to_bf16,
+    to_f16,
+};
 
 }  // namespace
 }  // namespace sonde::cpu

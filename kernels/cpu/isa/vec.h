@@ -90,5 +90,35 @@ SONDE_INLINE Vec exp(Vec x) {
   return p * (Vec)((half + 127) << 23) * (Vec)((exponent - half + 127) << 23);
 }
 
+// tanh to about 2 ulp: an odd polynomial near 0, 1 - 2 / (exp(2x) + 1) beyond.
+SONDE_INLINE Vec tanh(Vec x) {
+  const Vec z = x * x, a = abs(x);
+  Vec p = splat(-5.70498872745e-3f);
+  p = fma(p, z, splat(2.06390887954e-2f));
+  p = fma(p, z, splat(-5.37397155531e-2f));
+  p = fma(p, z, splat(1.33314422036e-1f));
+  p = fma(p, z, splat(-3.33332819422e-1f));
+  const Vec small = fma(p * z, x, x), large = 1.0f - 2.0f / (exp(a + a) + 1.0f);
+  return a < 0.625f ? small : x < 0.0f ? -large : large;
+}
+
+// Phi(x), the normal distribution, to about 3e-7 of itself: exp(-x^2 / 2) times a polynomial in
+// 1 / (1 + 0.4 |x| / sqrt 2), fitted to erfc(u) exp(u^2) on u = |x| / sqrt 2 in [0, 10].
+SONDE_INLINE Vec normal_cdf(Vec x) {
+  const Vec a = abs(x), t = 1.0f / fma(a, splat(0.282842712f), splat(1.0f));
+  Vec p = splat(0.02869585156f);
+  p = fma(p, t, splat(-0.07474943995f));
+  p = fma(p, t, splat(-0.06368543953f));
+  p = fma(p, t, splat(0.2757873535f));
+  p = fma(p, t, splat(-0.06856620312f));
+  p = fma(p, t, splat(0.2686373889f));
+  p = fma(p, t, splat(0.177416414f));
+  p = fma(p, t, splat(0.2313551307f));
+  p = fma(p, t, splat(0.2250825763f));
+  p = fma(p, t, splat(2.640507228e-5f));
+  const Vec tail = 0.5f * exp(-0.5f * x * x) * p;
+  return x < 0.0f ? tail : 1.0f - tail;
+}
+
 }  // namespace
 }  // namespace sonde::cpu
