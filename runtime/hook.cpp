@@ -28,8 +28,8 @@ constexpr HookInfo kTable[] = {
      "that norm after its weight: what q, k and v read", "model.layers.{l}.input_layernorm"},
     {Hook::q, "blocks.{l}.attn.hook_q", HE, sharded, kFree, "queries with bias, before qk-norm and RoPE",
      "model.layers.{l}.self_attn.q_proj"},
-    {Hook::k, "blocks.{l}.attn.hook_k", KE, sharded, kFree, "keys with bias, before qk-norm and RoPE; heads not repeated",
-     "model.layers.{l}.self_attn.k_proj"},
+    {Hook::k, "blocks.{l}.attn.hook_k", KE, sharded, kFree,
+     "keys with bias, before qk-norm and RoPE; heads not repeated", "model.layers.{l}.self_attn.k_proj"},
     {Hook::v, "blocks.{l}.attn.hook_v", KE, sharded, kFree, "values with bias; heads not repeated",
      "model.layers.{l}.self_attn.v_proj"},
     {Hook::rot_q, "blocks.{l}.attn.hook_rot_q", HE, sharded, kFree, "queries after qk-norm and RoPE", ""},
@@ -58,7 +58,8 @@ constexpr HookInfo kTable[] = {
      "the experts a token goes to, most probable first", ""},
     {Hook::expert_weights, "blocks.{l}.mlp.hook_expert_weights", chosen, replicated, kFree,
      "what each of them is multiplied by", ""},
-    {Hook::mlp_pre, "blocks.{l}.mlp.hook_pre", F, sharded, kFree, "gate projection (without a gate: the input projection), before the activation",
+    {Hook::mlp_pre, "blocks.{l}.mlp.hook_pre", F, sharded, kFree,
+     "gate projection (without a gate: the input projection), before the activation",
      "model.layers.{l}.mlp.gate_proj"},
     {Hook::mlp_pre_linear, "blocks.{l}.mlp.hook_pre_linear", F, sharded, kFree, "up projection",
      "model.layers.{l}.mlp.up_proj"},
@@ -77,7 +78,8 @@ constexpr HookInfo kTable[] = {
      "final norm after the division, before its weight", ""},
     {Hook::ln_final_out, "ln_final.hook_out", D, replicated, kFree,
      "final norm after its weight: what the head reads", "model.norm"},
-    {Hook::logits, "logits", V, sharded, kFree, "scores of the vocabulary, after scale and soft-cap", "lm_head"},
+    {Hook::logits, "logits", V, sharded, kFree, "scores of the vocabulary, after scale and soft-cap",
+     "lm_head"},
 };
 static_assert(std::size(kTable) == kHooks);
 static_assert(std::ranges::is_sorted(kTable, {}, &HookInfo::hook));

@@ -52,7 +52,8 @@ enum class Hook : std::uint8_t {
 };
 inline constexpr int kHooks = static_cast<int>(Hook::logits) + 1;
 
-// Shape of one token's row at a hook, in the letters of kernels/backend.h. S: keys of the longest document; chosen: experts of a token.
+// Shape of one token's row at a hook, in the letters of kernels/backend.h. S: keys of the longest document;
+// chosen: experts of a token.
 enum class RowShape : std::uint8_t { one, D, HE, KE, HS, F, X, chosen, V };
 
 // Where the row lives under tensor parallelism: whole on every rank, or a column slab of

@@ -44,7 +44,7 @@ ModelSpec spec_of_config(ConfigReader& config, const ConfigDefaults& defaults) {
   spec.activation = activation_of(config.text(defaults.activation_key, defaults.activation), config,
                                   defaults.activation_key);
   spec.tied_head = config.boolean("tie_word_embeddings", defaults.tied);
-  spec.rope = rope_from_config(config, spec, defaults.rope);
+  if (defaults.reads_rope) spec.rope = rope_from_config(config, spec, defaults.rope);
   return spec;
 }
 

@@ -20,6 +20,7 @@ struct ConfigDefaults {
   const char* activation = "silu";
   bool tied = false;
   RopeDefaults rope = {};
+  bool reads_rope = true;  // false: the family does
 };
 
 // Llama's keys: sizes, norm, activation, RoPE, tied head.

@@ -28,13 +28,14 @@ TensorNames gemma2_names(ModelFormat format, const ModelSpec&) {
   return gemma_names(format, kGemma2PerLayer);
 }
 
-ModelSpec gemma2_config(ConfigReader& config) {
+ModelSpec gemma2_config(ConfigReader& config, bool reads_rope) {
   ModelSpec spec = spec_of_config(config, {.kv_heads = 4,
                                            .head_dim = 256,
                                            .context = 8192,
                                            .activation_key = "hidden_activation",
                                            .activation = "gelu_pytorch_tanh",
-                                           .tied = true});
+                                           .tied = true,
+                                           .reads_rope = reads_rope});
   make_gemma(spec);
   spec.post_norms = true;
   config.claim({"hidden_act"});  // hidden_activation is what counts
@@ -51,7 +52,7 @@ double softcap(ConfigReader& config, const char* key, double otherwise) {
 }
 
 ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
-  ModelSpec spec = gemma2_config(config);
+  ModelSpec spec = gemma2_config(config, true);
   spec.attn_softcap = softcap(config, "attn_logit_softcapping", 50);
   spec.logit_softcap = softcap(config, "final_logit_softcapping", 30);
   const std::int64_t window = config.integer("sliding_window", config.is_null("sliding_window") ? 0 : 4096);

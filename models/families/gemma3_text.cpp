@@ -4,7 +4,7 @@
 
 namespace sonde {
 
-ModelSpec gemma2_config(ConfigReader& config);  // gemma2.cpp
+ModelSpec gemma2_config(ConfigReader& config, bool reads_rope);  // gemma2.cpp
 TensorNames gemma2_names(ModelFormat format, const ModelSpec& spec);
 
 namespace {
@@ -36,7 +36,7 @@ void read_ropes(ConfigReader& config, ModelSpec& spec) {
 }
 
 ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
-  ModelSpec spec = gemma2_config(config);
+  ModelSpec spec = gemma2_config(config, false);
   spec.qk_norm = QkNorm::shared;
   read_ropes(config, spec);
   config.claim({"attn_logit_softcapping"});  // in some files; the attention of this family has none

@@ -10,7 +10,7 @@ namespace sonde {
 // What a config that says nothing means.
 struct RopeDefaults {
   double theta = 10000;
-  double fraction = 1;  // of a head's dimensions that turns
+  double fraction = 0;  // of a head's dimensions that turns; 0: all, and no key changes that
 };
 
 // rope_parameters, or rope_theta with rope_scaling.

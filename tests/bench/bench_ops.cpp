@@ -102,7 +102,7 @@ void attention(benchmark::State& state) {
   const double work = 2e-9 * static_cast<double>(t * (t + 1) * heads * e);
   report(
       state, threads, work, "GFLOPs",
-      [&] { backend->attention(z.view, q.view, k.view, v.view, {starts}, {0.125f}); },
+      [&] { backend->attention(z.view, q.view, k.view, v.view, {starts}, {}, {0.125f}); },
       [&] { return peak_gflops(Precision::f32, threads); });
 }
 
@@ -137,20 +137,24 @@ BENCHMARK(attention)
     ->Args({1, 64, 9, 3, 64})
     ->Args({1, 4096, 8, 2, 128})
     ->Iterations(1);
-BENCHMARK_CAPTURE(streaming, rms_norm, 2,
-                  [](Backend& backend, Tensor a, Tensor b, Tensor w) { backend.rms_norm(b, a, w, 1e-5f); })
-    ->Arg(1)
-    ->Arg(2)
-    ->Iterations(1);
-BENCHMARK_CAPTURE(streaming, add_rms_norm, 4,
+BENCHMARK_CAPTURE(streaming, norm, 2,
                   [](Backend& backend, Tensor a, Tensor b, Tensor w) {
-                    backend.add_rms_norm(a, b, b, w, 1e-5f);
+                    backend.norm(NormKind::rms, b, a, w, {}, 1e-5f);
                   })
     ->Arg(1)
     ->Arg(2)
     ->Iterations(1);
-BENCHMARK_CAPTURE(streaming, silu_mul, 3,
-                  [](Backend& backend, Tensor a, Tensor b, Tensor) { backend.silu_mul(b, a, b); })
+BENCHMARK_CAPTURE(streaming, add_norm, 4,
+                  [](Backend& backend, Tensor a, Tensor b, Tensor w) {
+                    backend.add_norm(NormKind::rms, a, b, b, w, {}, 1e-5f);
+                  })
+    ->Arg(1)
+    ->Arg(2)
+    ->Iterations(1);
+BENCHMARK_CAPTURE(streaming, activate_mul, 3,
+                  [](Backend& backend, Tensor a, Tensor b, Tensor) {
+                    backend.activate_mul(Activation::silu, b, a, b);
+                  })
     ->Arg(1)
     ->Arg(2)
     ->Iterations(1);

@@ -7,11 +7,44 @@ namespace {
 struct Case {
   std::vector<std::int32_t> starts;
   std::int64_t H, K, E;
+  float softcap = 0;
+  std::int64_t window = 0;
+  std::vector<std::int32_t> cached = {};  // keys of each document that come before its queries
 };
 const Case kCases[] = {
-    {{0, 1}, 1, 1, 1},        {{0, 7, 7, 8, 41}, 4, 2, 16}, {{0, 257}, 3, 1, 33},
-    {{0, 33, 340}, 6, 2, 64}, {{0, 48, 97, 353}, 2, 2, 7},  {{0, 50}, 2, 1, 257},
+    {{0, 1}, 1, 1, 1},
+    {{0, 7, 7, 8, 41}, 4, 2, 16},
+    {{0, 257}, 3, 1, 33},
+    {{0, 33, 340}, 6, 2, 64},
+    {{0, 48, 97, 353}, 2, 2, 7},
+    {{0, 50}, 2, 1, 257},
     {{0, 300}, 1, 1, 256},
+    {{0, 33, 340}, 6, 2, 64, 3.0f},
+    {{0, 1, 60}, 2, 1, 16, 0, 1},        // a window of its own key
+    {{0, 48, 97, 700}, 2, 1, 16, 0, 8},  // a window that starts inside and beyond key blocks
+    {{0, 40, 640}, 2, 1, 16, 5.0f, 300},
+    {{0, 20}, 2, 2, 8, 0, 1000},  // wider than the text
+    {{0, 1, 2, 3}, 4, 2, 16, 0, 0, {0, 255, 600}},
+    {{0, 1, 8, 9}, 4, 2, 16, 2.0f, 100, {90, 300, 520}},
+};
+
+// Keys and values as a cache holds them: documents in reverse order, with a gap before each.
+struct Keys {
+  Keys(const Case& c) {
+    std::int32_t row = 0;
+    for (std::size_t d = c.starts.size() - 1; d-- > 0;) {
+      row += 3;
+      first.insert(first.begin(), row);
+      count.insert(count.begin(), c.starts[d + 1] - c.starts[d] + (c.cached.empty() ? 0 : c.cached[d]));
+      row += count.front();
+    }
+    rows = row;
+    if (!c.cached.empty()) return;
+    for (std::size_t d = 0; d + 1 < c.starts.size(); ++d) first[d] = c.starts[d];
+    rows = c.starts.back();
+  }
+  std::vector<std::int32_t> first, count;
+  std::int64_t rows;
 };
 
 class Attention : public testing::TestWithParam<CpuPath> {
@@ -27,22 +60,31 @@ TEST_P(Attention, MatchesTheOracle) {
     for (double sharpness : {1.0, 40.0}) {  // flat patterns, and patterns of almost one key
       const std::int64_t T = c.starts.back();
       const Documents documents{c.starts};
-      const std::int64_t S = documents.longest() + 3;
-      const Random q({T, c.H, c.E}, 1, Slab::yes), k({T, c.K, c.E}, 2, Slab::yes),
-          v({T, c.K, c.E}, 3, Slab::yes);
+      const Keys keys(c);
+      const KeyRanges ranges = c.cached.empty() ? KeyRanges{} : KeyRanges{keys.first, keys.count};
+      const std::int64_t S = *std::max_element(keys.count.begin(), keys.count.end()) + 3;
+      const Random q({T, c.H, c.E}, 1, Slab::yes), k({keys.rows, c.K, c.E}, 2, Slab::yes),
+          v({keys.rows, c.K, c.E}, 3, Slab::yes);
       const Random z({T, c.H, c.E}, 4, Slab::yes), scores({T, c.H, S}, 5), pattern({T, c.H, S}, 6);
-      const AttentionSpec spec{static_cast<float>(sharpness / std::sqrt(static_cast<double>(c.E)))};
-      const auto scale = static_cast<double>(spec.scale);
-      const auto H = size(c.H), K = size(c.K), E = size(c.E);
-      const auto expected_scores =
-          oracle::attention_scores(values(q), values(k), c.starts, scale, H, K, E, size(S));
-      const auto expected =
-          oracle::attention(values(q), values(k), values(v), c.starts, scale, H, K, E, size(S));
+      const AttentionSpec spec{static_cast<float>(sharpness / std::sqrt(static_cast<double>(c.E))), c.softcap,
+                               c.window};
+      oracle::AttentionCase expected_case{c.starts,
+                                          keys.first,
+                                          keys.count,
+                                          static_cast<double>(spec.scale),
+                                          static_cast<double>(c.softcap),
+                                          size(c.window),
+                                          size(c.H),
+                                          size(c.K),
+                                          size(c.E),
+                                          size(S)};
+      const auto expected_scores = oracle::attention_scores(values(q), values(k), expected_case);
+      const auto expected = oracle::attention(values(q), values(k), values(v), expected_case);
       const double tolerance = sharpness > 1 ? 1e-5 : 1e-6;
 
-      backend_.attention(z, q, k, v, documents, spec);
+      backend_.attention(z, q, k, v, documents, ranges, spec);
       EXPECT_LT(oracle::relative_error(values(z), expected), tolerance) << "fused, T " << T << " E " << c.E;
-      backend_.attention_scores(scores, q, k, documents, spec);
+      backend_.attention_scores(scores, q, k, documents, ranges, spec);
       oracle::Values finite = values(scores), finite_expected = expected_scores;
       for (std::size_t i = 0; i < finite.size(); ++i) {
         ASSERT_EQ(std::isinf(finite[i]), std::isinf(finite_expected[i])) << i;
@@ -52,21 +94,41 @@ TEST_P(Attention, MatchesTheOracle) {
       backend_.softmax(pattern, scores);
       EXPECT_LT(oracle::relative_error(values(pattern), oracle::softmax(expected_scores, size(S))),
                 tolerance);
-      backend_.attention_apply(z, pattern, v, documents);
+      backend_.attention_apply(z, pattern, v, documents, ranges);
       EXPECT_LT(oracle::relative_error(values(z), expected), tolerance) << "steps, T " << T << " E " << c.E;
     }
 }
 
+// Queries one by one against a growing range of keys: the same bits as the whole document at once.
+TEST_P(Attention, TokenByTokenFromACache) {
+  for (const Case& c : kCases) {
+    if (!c.cached.empty()) continue;
+    const std::int64_t T = c.starts.back();
+    const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4);
+    const AttentionSpec spec{0.3f, c.softcap, c.window};
+    backend_.attention(z, q, k, v, {c.starts}, {}, spec);
+    const std::vector<std::int32_t> one{0, 1};
+    for (std::size_t d = 0; d + 1 < c.starts.size(); ++d)
+      for (std::int32_t t = c.starts[d]; t < c.starts[d + 1]; ++t) {
+        const std::vector<std::int32_t> first{c.starts[d]}, count{t + 1 - c.starts[d]};
+        const Random step({1, c.H, c.E}, 5);
+        backend_.attention(step, q.view.slice_rows(t, 1), k, v, {one}, {first, count}, spec);
+        ASSERT_TRUE(same_bits(step, z.view.slice_rows(t, 1))) << "token " << t << " of " << T;
+      }
+  }
+}
+
 TEST_P(Attention, BitsIgnoreThreadsNeighboursAndPath) {
   for (const Case& c : kCases) {
+    if (!c.cached.empty()) continue;
     const std::int64_t T = c.starts.back();
     const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4);
     const Random again({T, c.H, c.E}, 5);
-    const AttentionSpec spec{0.3f};
-    backend_.attention(z, q, k, v, {c.starts}, spec);
+    const AttentionSpec spec{0.3f, c.softcap, c.window};
+    backend_.attention(z, q, k, v, {c.starts}, {}, spec);
     for (int threads : {1, 2, 3}) {
       const Threads scope(threads);
-      backend_.attention(again, q, k, v, {c.starts}, spec);
+      backend_.attention(again, q, k, v, {c.starts}, {}, spec);
       EXPECT_TRUE(same_bits(z, again)) << threads << " threads";
     }
     for (std::size_t d = 0; d + 1 < c.starts.size();
@@ -77,11 +139,11 @@ TEST_P(Attention, BitsIgnoreThreadsNeighboursAndPath) {
         const std::vector<std::int32_t> alone{0, n};
         const Random one({n, c.H, c.E}, 6);
         backend_.attention(one, q.view.slice_rows(begin, n), k.view.slice_rows(begin, n),
-                           v.view.slice_rows(begin, n), {alone}, spec);
+                           v.view.slice_rows(begin, n), {alone}, {}, spec);
         EXPECT_TRUE(same_bits(one, z.view.slice_rows(begin, n))) << "document " << d << " of T " << T;
       }
     }
-    cpu::CpuBackend(CpuPath::generic).attention(again, q, k, v, {c.starts}, spec);
+    cpu::CpuBackend(CpuPath::generic).attention(again, q, k, v, {c.starts}, {}, spec);
     EXPECT_TRUE(same_bits(z, again)) << "generic path";
   }
 }
@@ -90,7 +152,7 @@ TEST_P(Attention, NanOfLaterTokensAndOtherDocumentsStaysThere) {
   const std::vector<std::int32_t> starts{0, 40, 100};
   const Random q({100, 2, 16}, 1), k({100, 1, 16}, 2), v({100, 1, 16}, 3), z({100, 2, 16}, 4);
   k.view.row(60)[3] = std::numeric_limits<float>::quiet_NaN();
-  backend_.attention(z, q, k, v, {starts}, {0.25f});
+  backend_.attention(z, q, k, v, {starts}, {}, {0.25f});
   for (std::int64_t t = 0; t < 100; ++t) EXPECT_EQ(std::isnan(z.view.row(t)[0]), t >= 60) << t;
 }
 
@@ -98,21 +160,25 @@ TEST_P(Attention, NanOfLaterTokensAndOtherDocumentsStaysThere) {
 TEST_P(Attention, AppliesWeightsOfLaterKeys) {
   const std::vector<std::int32_t> starts{0, 7};
   const Random pattern({7, 2, 9}, 1), v({7, 2, 5}, 2), z({7, 2, 5}, 3);
-  backend_.attention_apply(z, pattern, v, {starts});
-  EXPECT_LT(oracle::relative_error(values(z),
-                                   oracle::attention_apply(values(pattern), values(v), starts, 2, 2, 5, 9)),
-            1e-6);
+  backend_.attention_apply(z, pattern, v, {starts}, {});
+  const auto expected =
+      oracle::attention_apply(values(pattern), values(v), oracle::packed_attention(starts, 1, 2, 2, 5, 9));
+  EXPECT_LT(oracle::relative_error(values(z), expected), 1e-6);
 }
 
 TEST_P(Attention, RefusesWrongShapes) {
   const Random q({5, 4, 8}, 1), k({5, 2, 8}, 2), three({5, 3, 8}, 3), z({5, 4, 8}, 4), scores({5, 4, 4}, 5);
   const std::vector<std::int32_t> starts{0, 5}, gap{0, 4}, back{0, 6, 5};
-  EXPECT_THROW(backend_.attention(z, q, three, three, {starts}, {1}), Error);
-  EXPECT_THROW(backend_.attention(z, q, k, three, {starts}, {1}), Error);
-  EXPECT_THROW(backend_.attention(z, q, k, k, {gap}, {1}), Error);
-  EXPECT_THROW(backend_.attention(z, q, k, k, {back}, {1}), Error);
-  EXPECT_THROW(backend_.attention(z, q, k, k, {}, {1}), Error);
-  EXPECT_THROW(backend_.attention_scores(scores, q, k, {starts}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, three, three, {starts}, {}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, three, {starts}, {}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, k, {gap}, {}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, k, {back}, {}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, k, {}, {}, {1}), Error);
+  const std::vector<std::int32_t> first{0}, beyond{6}, fewer{4};
+  EXPECT_THROW(backend_.attention(z, q, k, k, {starts}, {first, beyond}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, k, {starts}, {first, fewer}, {1}), Error);
+  EXPECT_THROW(backend_.attention(z, q, k, k, {starts}, {first, {}}, {1}), Error);
+  EXPECT_THROW(backend_.attention_scores(scores, q, k, {starts}, {}, {1}), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, Attention,

@@ -9,6 +9,14 @@ namespace {
 
 const std::int64_t kSizes[] = {1, 7, 33, 257};
 
+const std::pair<Activation, double (*)(double)> kActivations[] = {
+    {Activation::silu, oracle::silu},
+    {Activation::gelu, oracle::gelu},
+    {Activation::gelu_tanh, oracle::gelu_tanh},
+    {Activation::relu, oracle::relu},
+    {Activation::relu_squared, oracle::relu_squared},
+};
+
 class RowOps : public testing::TestWithParam<CpuPath> {
  protected:
   void SetUp() override {
@@ -27,34 +35,85 @@ class RowOps : public testing::TestWithParam<CpuPath> {
   cpu::CpuBackend backend_{GetParam()};
 };
 
-TEST_P(RowOps, RmsNormWholeFusedAndInSteps) {
-  for (std::int64_t T : kSizes)
-    for (std::int64_t D : kSizes)
-      for (Slab slab : {Slab::no, Slab::yes}) {
-        const Random x({T, D}, 1, slab), delta({T, D}, 2, slab), weight({D}, 3), y({T, D}, 4, slab);
-        const Random resid({T, D}, 1, slab), sum({T, D}, 5), fused({T, D}, 6), steps({T, D}, 7, slab),
-            scale({T, 1}, 8);
-        backend_.rms_norm(y, x, weight, 1e-5f);
-        EXPECT_LT(oracle::relative_error(values(y), oracle::rms_norm(values(x), values(weight), size(T),
-                                                                     size(D), static_cast<double>(1e-5f))),
-                  3e-7);
-        backend_.rms_scale(scale, x, 1e-5f);
-        backend_.divide_rows(steps, x, scale);
-        backend_.multiply_columns(steps, steps, weight);
-        EXPECT_TRUE(same_bits(y, steps));
-        backend_.add(sum, x, delta);
-        EXPECT_LT(oracle::relative_error(values(sum), oracle::add(values(x), values(delta))), 1e-7);
-        backend_.rms_norm(y, sum, weight, 1e-5f);
-        backend_.add_rms_norm(resid, fused, delta, weight, 1e-5f);
-        EXPECT_TRUE(same_bits(resid, sum));
-        EXPECT_TRUE(same_bits(fused, y));
+TEST_P(RowOps, NormsWholeFusedAndInSteps) {
+  for (NormKind kind : {NormKind::rms, NormKind::layer})
+    for (bool biased : {false, true})
+      for (std::int64_t T : kSizes)
+        for (std::int64_t D : kSizes)
+          for (Slab slab : {Slab::no, Slab::yes}) {
+            const Random x({T, D}, 1, slab), delta({T, D}, 2, slab), weight({D}, 3), b({D}, 9);
+            const Random y({T, D}, 4, slab), resid({T, D}, 1, slab), sum({T, D}, 5), fused({T, D}, 6),
+                steps({T, D}, 7, slab), scale({T, 1}, 8);
+            const Tensor bias = biased ? b.view : Tensor();
+            for (std::int64_t t = 0; t < T; ++t)  // a mean that is not small
+              for (std::int64_t d = 0; d < D; ++d) x.view.row(t)[d] += 0.7f, resid.view.row(t)[d] += 0.7f;
+            const auto eps = static_cast<double>(1e-3f);
+            const bool centred = kind == NormKind::layer;
+            const auto expected =
+                oracle::norm(values(x), values(weight), biased ? values(b) : oracle::Values(), size(T),
+                             size(D), eps, centred);
+            backend_.norm(kind, y, x, weight, bias, 1e-3f);
+            EXPECT_LT(oracle::relative_error(values(y), expected), 3e-7) << T << " x " << D;
+            backend_.norm_scale(kind, scale, x, 1e-3f);
+            EXPECT_LT(oracle::relative_error(values(scale),
+                                             oracle::norm_scale(values(x), size(T), size(D), eps, centred)),
+                      3e-7);
+            backend_.normalize(kind, steps, x, scale);
+            backend_.scale_columns(steps, steps, weight, bias);
+            EXPECT_TRUE(same_bits(y, steps));
+            backend_.add(sum, x, delta);
+            EXPECT_LT(oracle::relative_error(values(sum), oracle::add(values(x), values(delta))), 1e-7);
+            backend_.norm(kind, y, sum, weight, bias, 1e-3f);
+            backend_.add_norm(kind, resid, fused, delta, weight, bias, 1e-3f);
+            EXPECT_TRUE(same_bits(resid, sum));
+            EXPECT_TRUE(same_bits(fused, y));
+            backend_.norm(kind, sum, sum, weight, bias, 1e-3f);  // in place
+            EXPECT_TRUE(same_bits(sum, y));
+          }
+  for (NormKind kind : {NormKind::rms, NormKind::layer})
+    expect_same_bits([kind](Backend& backend) {
+      const Random x({300, 257}, 1), weight({257}, 2);
+      Random y({300, 257}, 3);
+      backend.norm(kind, y, x, weight, {}, 1e-6f);
+      return y;
+    });
+}
+
+TEST_P(RowOps, NormOfEachHead) {
+  for (NormKind kind : {NormKind::rms, NormKind::layer})
+    for (std::int64_t E : {1, 7, 64, 129})
+      for (std::int64_t rows : {1, 3}) {  // one weight row for all heads, or one per head
+        const Random x({5, 3, E}, 1, Slab::yes), y({5, 3, E}, 2, Slab::yes), weight({rows, E}, 3);
+        const auto all = values(x), w = values(weight);
+        oracle::Values expected;
+        for (std::size_t i = 0; i < 15; ++i) {
+          const auto begin = all.begin() + static_cast<std::ptrdiff_t>(i * size(E));
+          const auto row = w.begin() + static_cast<std::ptrdiff_t>(rows == 1 ? 0 : i % 3 * size(E));
+          const auto head = oracle::norm({begin, begin + E}, {row, row + E}, {}, 1, size(E),
+                                         static_cast<double>(1e-3f), kind == NormKind::layer);
+          expected.insert(expected.end(), head.begin(), head.end());
+        }
+        backend_.norm_heads(kind, y, x, weight, 1e-3f);
+        EXPECT_LT(oracle::relative_error(values(y), expected), 3e-7);
+        backend_.norm_heads(kind, x, x, weight, 1e-3f);
+        EXPECT_TRUE(same_bits(x, y));
       }
-  expect_same_bits([](Backend& backend) {
-    const Random x({300, 257}, 1), weight({257}, 2);
-    Random y({300, 257}, 3);
-    backend.rms_norm(y, x, weight, 1e-6f);
-    return y;
-  });
+}
+
+TEST_P(RowOps, ScaleZeroAndSoftcap) {
+  for (std::int64_t N : kSizes) {
+    const Random x({5, N}, 1, Slab::yes, 20), y({5, N}, 2, Slab::yes);
+    backend_.scale(y, x, 0.37f);
+    auto expected = values(x);
+    for (double& value : expected) value *= static_cast<double>(0.37f);
+    EXPECT_LT(oracle::relative_error(values(y), expected), 1e-7);
+    backend_.softcap(y, x, 30.0f);
+    expected = values(x);
+    for (double& value : expected) value = 30 * std::tanh(value / 30);
+    EXPECT_LT(oracle::relative_error(values(y), expected), 3e-7);
+    backend_.zero(y);
+    for (double value : values(y)) ASSERT_EQ(value, 0);
+  }
 }
 
 TEST_P(RowOps, Rope) {
@@ -67,10 +126,12 @@ TEST_P(RowOps, Rope) {
         std::vector<std::int32_t> positions;
         for (std::int64_t t = 0; t < T; ++t) positions.push_back(static_cast<std::int32_t>(t * 5 % 9));
         const RopeTable table{cos, sin};
-        const auto expected =
-            oracle::rope(values(x), positions, values(cos), values(sin), size(T), 3, size(E), size(half));
-        backend_.rope(y, x, positions, table);
-        EXPECT_LT(oracle::relative_error(values(y), expected), 2e-7);
+        for (RopePairs pairs : {RopePairs::neighbours, RopePairs::halves}) {
+          const auto expected = oracle::rope(values(x), positions, values(cos), values(sin), size(T), 3,
+                                             size(E), size(half), pairs == RopePairs::neighbours);
+          backend_.rope(y, x, positions, table, pairs);
+          EXPECT_LT(oracle::relative_error(values(y), expected), 2e-7);
+        }
         backend_.rope(x, x, positions, table);  // in place
         EXPECT_TRUE(same_bits(x, y));
       }
@@ -81,32 +142,94 @@ TEST_P(RowOps, Rope) {
   EXPECT_THROW(backend_.rope(x, x, good, {wide, wide}), Error);
 }
 
-TEST_P(RowOps, SiluMul) {
-  for (std::int64_t T : kSizes)
-    for (std::int64_t F : kSizes) {
-      const Random gate({T, F}, 1, Slab::yes, 5), up({T, F}, 2, Slab::yes), y({T, F}, 3);
-      backend_.silu_mul(y, gate, up);
-      EXPECT_LT(oracle::relative_error(values(y), oracle::silu_mul(values(gate), values(up))), 2e-7);
+TEST_P(RowOps, ActivationsAndGates) {
+  for (const auto& [f, formula] : kActivations) {
+    for (std::int64_t T : kSizes)
+      for (std::int64_t F : kSizes) {
+        // One value may lie in a tail, where exp turns the rounding of its argument into that of its result.
+        const double limit = T * F == 1 ? 1e-6 : 2e-7;
+        const Random gate({T, F}, 1, Slab::yes, 5), up({T, F}, 2, Slab::yes), y({T, F}, 3);
+        backend_.activate_mul(f, y, gate, up);
+        auto expected = values(gate);
+        const auto factor = values(up);
+        for (std::size_t i = 0; i < expected.size(); ++i) expected[i] = formula(expected[i]) * factor[i];
+        EXPECT_LT(oracle::relative_error(values(y), expected), limit);
+        backend_.activate(f, y, gate);
+        expected = values(gate);
+        for (double& value : expected) value = formula(value);
+        EXPECT_LT(oracle::relative_error(values(y), expected), limit);
+        backend_.activate(f, gate, gate);
+        EXPECT_TRUE(same_bits(gate, y));
+      }
+    expect_same_bits([&f = f](Backend& backend) {
+      const Random a({100, 333}, 1), b({100, 333}, 2);
+      Random out({100, 333}, 3);
+      backend.activate_mul(f, out, a, b);
+      return out;
+    });
+  }
+}
+
+// Each value alone, far into both tails. Where the answer is tiny beside its own input, the error is counted
+// in units of the input: 1 + erf and 1 + tanh cancel there in every float implementation.
+TEST_P(RowOps, ActivationsInTheirTails) {
+  const Random x({1, 20001}, 1), y({1, 20001}, 3);
+  for (std::int64_t i = 0; i < 20001; ++i)
+    x.view.f32()[i] = static_cast<float>(i - 10000) * (i % 2 ? 1.0f : 0.01f);
+  for (const auto& [f, formula] : kActivations) {
+    backend_.activate(f, y, x);
+    for (std::int64_t i = 0; i < 20001; ++i) {
+      const auto in = static_cast<double>(x.view.f32()[i]), found = static_cast<double>(y.view.f32()[i]);
+      const double expected = formula(in);
+      const bool cancels = f == Activation::gelu || f == Activation::gelu_tanh;
+      const double limit = cancels ? 2e-7 * std::abs(in) : 4e-7 * std::abs(expected);
+      ASSERT_LE(std::abs(found - expected), std::max(limit, 1e-37)) << in;
     }
-  // Each value alone, far into both tails: relative to itself wherever the answer is a normal number.
-  const Random gate({1, 20001}, 1), up({1, 20001}, 2), y({1, 20001}, 3);
-  for (std::int64_t i = 0; i < 20001; ++i) {
-    gate.view.f32()[i] = static_cast<float>(i - 10000) * (i % 2 ? 1.0f : 0.01f);
-    up.view.f32()[i] = 1;
   }
-  backend_.silu_mul(y, gate, up);
-  const auto expected = oracle::silu_mul(values(gate), values(up));
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const auto found = static_cast<double>(y.view.f32()[i]);
-    ASSERT_LE(std::abs(found - expected[i]), std::max(4e-7 * std::abs(expected[i]), 1e-37))
-        << gate.view.f32()[i];
+}
+
+// The k largest probabilities in order, of equals the lower index; weights sum to 1 when renormalised.
+TEST_P(RowOps, Route) {
+  for (std::int64_t X : {1, 7, 33, 130})
+    for (std::int64_t k : {std::int64_t{1}, std::min<std::int64_t>(X, 2), std::min<std::int64_t>(X, 8)})
+      for (Renormalise renormalise : {Renormalise::no, Renormalise::yes}) {
+        const Random logits({40, X}, 1, Slab::yes, 2), weights({40, k}, 2), indices({40, k}, 3);
+        if (X > 3) logits.view.row(5)[3] = logits.view.row(5)[1] = 50;  // a tie
+        backend_.route(weights, indices, logits, renormalise);
+        const auto expected =
+            oracle::route(values(logits), 40, size(X), size(k), renormalise == Renormalise::yes);
+        EXPECT_EQ(values(indices), expected.indices);
+        EXPECT_LT(oracle::relative_error(values(weights), expected.weights), 4e-7);
+      }
+}
+
+TEST_P(RowOps, ScatterAddRows) {
+  const std::vector<std::int32_t> rows{4, 0, 2};
+  const std::vector<float> weights{0.5f, -1, 3};
+  for (std::int64_t D : kSizes) {
+    const Random before({5, D}, 1, Slab::yes), y({5, D}, 1, Slab::yes), x({3, D}, 2, Slab::yes);
+    backend_.scatter_add_rows(y, rows, x, weights);
+    auto expected = values(before);
+    for (std::size_t i = 0; i < 3; ++i)
+      for (std::size_t d = 0; d < size(D); ++d)
+        expected[size(rows[i]) * size(D) + d] +=
+            static_cast<double>(weights[i]) *
+            static_cast<double>(x.view.row(static_cast<std::int64_t>(i))[d]);
+    EXPECT_LT(oracle::relative_error(values(y), expected), 2e-7);
   }
-  expect_same_bits([](Backend& backend) {
-    const Random a({100, 333}, 1), b({100, 333}, 2);
-    Random out({100, 333}, 3);
-    backend.silu_mul(out, a, b);
-    return out;
-  });
+}
+
+TEST_P(RowOps, LogSoftmaxAt) {
+  for (std::int64_t V : kSizes) {
+    const Random logits({33, V}, 1, Slab::yes, 8);
+    std::vector<std::int32_t> targets;
+    for (std::int64_t t = 0; t < 33; ++t) targets.push_back(static_cast<std::int32_t>(t * 31 % V));
+    std::vector<double> found(33);
+    backend_.log_softmax_at(found, logits, targets);
+    const auto pattern = oracle::softmax(values(logits), size(V));
+    for (std::size_t t = 0; t < 33; ++t)
+      ASSERT_NEAR(found[t], std::log(pattern[t * size(V) + size(targets[t])]), 1e-6) << V;
+  }
 }
 
 // softmax of [x, 0] rows shows exp itself: exp(x) / (1 + exp(x)).
@@ -189,6 +312,19 @@ TEST_P(RowOps, Edits) {
   }
   const Random x({8, 5}, 1), values_of_two({2, 5}, 2), basis({1, 4}, 3);
   const std::vector<std::int32_t> beyond{8}, twice{1, 1};
+  const std::vector<std::int32_t> columns{4, 1}, wide{5};
+  Random filled({8, 5}, 1);
+  backend_.fill_columns(filled, rows, columns, -7.0f);
+  backend_.clamp_rows(x, rows, -0.25f, 0.5f);
+  for (std::int64_t i = 0; i < 8; ++i)
+    for (std::int64_t d = 0; d < 5; ++d) {
+      const float was = Random({8, 5}, 1).view.row(i)[d];
+      const bool chosen = i == 6 || i == 0 || i == 3;
+      EXPECT_EQ(x.view.row(i)[d], chosen ? std::clamp(was, -0.25f, 0.5f) : was);
+      EXPECT_EQ(filled.view.row(i)[d], chosen && (d == 4 || d == 1) ? -7.0f : was);
+    }
+  EXPECT_THROW(backend_.fill_columns(x, rows, wide, 0), Error);
+  EXPECT_THROW(backend_.clamp_rows(x, rows, 1, -1), Error);
   EXPECT_THROW(backend_.scale_rows(x, beyond, 2), Error);
   EXPECT_THROW(backend_.scale_rows(x, twice, 2), Error);
   EXPECT_THROW(backend_.replace_rows(x, rows, values_of_two), Error);
@@ -221,11 +357,11 @@ TEST_P(RowOps, NothingToDo) {
   const Tensor none(nullptr, DType::f32, {0, 8}), heads(nullptr, DType::f32, {0, 2, 4});
   const Random weight({8}, 1), table({3, 2}, 2), wide({4, 8}, 3);
   const std::vector<std::int32_t> starts{0};
-  backend_.rms_norm(none, none, weight, 1e-5f);
+  backend_.norm(NormKind::rms, none, none, weight, {}, 1e-5f);
   backend_.add(none, none, none);
-  backend_.silu_mul(none, none, none);
+  backend_.activate_mul(Activation::silu, none, none, none);
   backend_.rope(heads, heads, {}, {table, table});
-  backend_.attention(heads, heads, heads, heads, {starts}, {1});
+  backend_.attention(heads, heads, heads, heads, {starts}, {}, {1});
   backend_.gather_rows(none, wide, {});
   backend_.embed(none, wide, {});
   backend_.cast(none, none);
@@ -233,14 +369,16 @@ TEST_P(RowOps, NothingToDo) {
 
 TEST_P(RowOps, RefusesWrongShapes) {
   const Random x({3, 8}, 1), y({3, 8}, 1), other({3, 7}, 1), weight({8}, 1);
-  EXPECT_THROW(backend_.rms_norm(y, x, other, 1e-5f), Error);
-  EXPECT_THROW(backend_.rms_norm(other, x, weight, 1e-5f), Error);
-  EXPECT_THROW(backend_.rms_scale(other, x, 1e-5f), Error);
-  EXPECT_THROW(backend_.divide_rows(y, x, weight), Error);
-  EXPECT_THROW(backend_.multiply_columns(y, x, other), Error);
-  EXPECT_THROW(backend_.add_rms_norm(x, y, other, weight, 1e-5f), Error);
+  const NormKind rms = NormKind::rms;
+  EXPECT_THROW(backend_.norm(rms, y, x, other, {}, 1e-5f), Error);
+  EXPECT_THROW(backend_.norm(rms, other, x, weight, {}, 1e-5f), Error);
+  EXPECT_THROW(backend_.norm(rms, y, x, weight, other, 1e-5f), Error);
+  EXPECT_THROW(backend_.norm_scale(rms, other, x, 1e-5f), Error);
+  EXPECT_THROW(backend_.normalize(rms, y, x, weight), Error);
+  EXPECT_THROW(backend_.scale_columns(y, x, other, {}), Error);
+  EXPECT_THROW(backend_.add_norm(rms, x, y, other, weight, {}, 1e-5f), Error);
   EXPECT_THROW(backend_.add(y, x, other), Error);
-  EXPECT_THROW(backend_.silu_mul(y, other, x), Error);
+  EXPECT_THROW(backend_.activate_mul(Activation::silu, y, other, x), Error);
   EXPECT_THROW(backend_.dequantise(other, x), Error);
   Tensor overlapping = x.view;
   overlapping.row_stride = 7;

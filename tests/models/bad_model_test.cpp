@@ -99,7 +99,7 @@ TEST_F(BadModel, KeysThatChangeTheMathsAreNotHarmless) {
 }
 
 TEST_F(BadModel, ConfigValues) {
-  expect_named("hidden_act", "gelu", HasSubstr("gelu"));
+  expect_named("hidden_act", "swish_squared", HasSubstr("gelu"));
   expect_named("hidden_size", "24");
   expect_named("hidden_size", 24.5);
   expect_named("hidden_size", nullptr);
@@ -254,7 +254,7 @@ TEST_F(BadModel, Gguf) {
   EXPECT_EQ(load_path(path), "");
   EXPECT_THAT(changed("llama.block_count", "llama.black_count"), HasSubstr("llama.block_count"));
   EXPECT_THAT(changed("llama.feed_forward_length", "llama.feed_backward_lengt"),
-              HasSubstr("llama.feed_forward_length"));
+              HasSubstr("llama.feed_backward_lengt"));
   EXPECT_THAT(changed("blk.1.attn_k.weight", "blk.1.attn_x.weight"), HasSubstr("blk.1.attn_k.weight"));
   EXPECT_THAT(changed("token_embd.weight", "token_embx.weight"), HasSubstr("token_embd.weight"));
   std::string bytes = good;

@@ -1,5 +1,5 @@
-// The golden llama models: every hook point of every sequence, both config generations, GGUF, f32 and bf16,
-// packed and alone, any number of threads.
+// The golden models of every family: every hook point of every sequence, both generations of config keys and
+// tensor names, GGUF, f32 and bf16, packed and alone, any number of threads.
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -80,13 +80,26 @@ struct Golden {
   std::vector<Ids> documents;
 };
 
-// The same weights under the other generation's config.
-void link_with_config(const fs::path& from, const std::string& config, const fs::path& to) {
-  for (const auto& entry : fs::directory_iterator(from))
-    if (entry.path().filename().string().find("safetensors") != std::string::npos)
-      fs::create_symlink(fs::absolute(entry.path()), to / entry.path().filename());
+// A folder of links: the given config, and the weights under today's or the old tensor names.
+void link_generation(const fs::path& from, const std::string& config, bool classic_names,
+                     const fs::path& to) {
+  if (classic_names) {
+    fs::create_symlink(fs::absolute(from / "model.classic.safetensors"), to / "model.safetensors");
+  } else {
+    for (const auto& entry : fs::directory_iterator(from)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with("model") && name.find("safetensors") != std::string::npos &&
+          name != "model.classic.safetensors")
+        fs::create_symlink(fs::absolute(entry.path()), to / name);
+    }
+  }
   fs::create_symlink(fs::absolute(from / config), to / "config.json");
 }
+
+struct Source {
+  std::string config;  // or the GGUF file
+  bool classic_names = false;
+};
 
 class GoldenModel : public ::testing::TestWithParam<const char*> {};
 
@@ -95,13 +108,15 @@ TEST_P(GoldenModel, EveryHookInF32AndBf16) {
   const Golden golden(shared_path);
   const auto backend = make_cpu_backend();
   std::vector<std::vector<Activations>> of_source;
-  for (const std::string source : {"config.json", "config.classic.json", "model.gguf"}) {
-    if (!fs::exists(shared_path / source)) continue;
-    SCOPED_TRACE(source);
+  const bool renamed = fs::exists(shared_path / "model.classic.safetensors");
+  for (const auto& [source, classic_names] : {Source{"config.json"}, Source{"config.classic.json"},
+                                              Source{"config.classic.json", true}, Source{"model.gguf"}}) {
+    if (!fs::exists(shared_path / source) || (classic_names && !renamed)) continue;
+    SCOPED_TRACE(source + (classic_names ? ", old tensor names" : ""));
     TempFolder folder;
     fs::path path = shared_path / source;
     if (source != "model.gguf") {
-      link_with_config(shared_path, source, folder.path());
+      link_generation(shared_path, source, classic_names, folder.path());
       path = folder.path();
     }
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
@@ -154,23 +169,23 @@ TEST_P(GoldenModel, SameBitsForAnyNumberOfThreads) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Llama, GoldenModel,
-                         ::testing::Values("llama", "llama_f16", "llama_sharded_bf16", "llama_rope3",
-                                           "llama_mha_bias", "llama_linear_rope", "llama_yarn", "gguf_llama",
-                                           "gguf_llama_rope3"),
+const char* const kFolders[] = {"llama",       "llama_f16",        "llama_sharded_bf16",
+                                "llama_rope3", "llama_mha_bias",   "llama_linear_rope",
+                                "llama_yarn",  "mistral",          "qwen2",
+                                "qwen3",       "gemma2",           "gemma3_text",
+                                "gpt2",        "gpt_neox",         "gpt_neox_seq",
+                                "gguf_llama",  "gguf_llama_rope3", "gguf_gemma3"};
+
+INSTANTIATE_TEST_SUITE_P(Families, GoldenModel, ::testing::ValuesIn(kFolders),
                          [](const auto& p) { return std::string(p.param); });
 
 // A folder added to the shared goldens is tested without anyone having to remember it.
-TEST(GoldenModels, EveryLlamaFolderIsOnTheList) {
+TEST(GoldenModels, EveryFolderIsOnTheList) {
   SONDE_REQUIRE_SHARED("golden/models");
   std::set<std::string> folders;
-  for (const auto& entry : fs::directory_iterator(shared_path)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("llama") || name.starts_with("gguf_llama")) folders.insert(name);
-  }
-  EXPECT_EQ(folders, (std::set<std::string>{"llama", "llama_f16", "llama_sharded_bf16", "llama_rope3",
-                                            "llama_mha_bias", "llama_linear_rope", "llama_yarn", "gguf_llama",
-                                            "gguf_llama_rope3"}));
+  for (const auto& entry : fs::directory_iterator(shared_path))
+    if (entry.is_directory()) folders.insert(entry.path().filename().string());
+  EXPECT_EQ(folders, std::set<std::string>(std::begin(kFolders), std::end(kFolders)));
 }
 
 }  // namespace

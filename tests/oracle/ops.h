@@ -26,8 +26,19 @@ inline Values linear(const Values& x, const Values& w, const Values& bias, Index
   return y;
 }
 
+// Rows of x [T, D], each without its mean where the norm is centred (LayerNorm).
+inline Values centre(Values x, Index T, Index D, bool centred) {
+  for (Index t = 0; t < T && centred; ++t) {
+    double mean = 0;
+    for (Index d = 0; d < D; ++d) mean += x[t * D + d] / static_cast<double>(D);
+    for (Index d = 0; d < D; ++d) x[t * D + d] -= mean;
+  }
+  return x;
+}
+
 // sqrt(mean(x^2) + eps) of each row of x [T, D]
-inline Values rms_scale(const Values& x, Index T, Index D, double eps) {
+inline Values norm_scale(const Values& given, Index T, Index D, double eps, bool centred = false) {
+  const Values x = centre(given, T, D, centred);
   Values scale(T);
   for (Index t = 0; t < T; ++t) {
     double sum = 0;
@@ -37,10 +48,13 @@ inline Values rms_scale(const Values& x, Index T, Index D, double eps) {
   return scale;
 }
 
-inline Values rms_norm(const Values& x, const Values& weight, Index T, Index D, double eps) {
-  const Values scale = rms_scale(x, T, D, eps);
+// x / scale * weight + bias (empty: none)
+inline Values norm(const Values& given, const Values& weight, const Values& bias, Index T, Index D,
+                   double eps, bool centred = false) {
+  const Values x = centre(given, T, D, centred), scale = norm_scale(given, T, D, eps, centred);
   Values y(T * D);
-  for (Index i = 0; i < T * D; ++i) y[i] = x[i] / scale[i / D] * weight[i % D];
+  for (Index i = 0; i < T * D; ++i)
+    y[i] = x[i] / scale[i / D] * weight[i % D] + (bias.empty() ? 0 : bias[i % D]);
   return y;
 }
 
@@ -50,14 +64,16 @@ inline Values add(const Values& a, const Values& b) {
   return y;
 }
 
-// x [T, H, E]; cos, sin [P, half]: the pair (x[i], x[i + half]) turns by the angle of its position.
+// x [T, H, E]; cos, sin [P, half]: the pair (x[i], x[i + half]), or (x[2i], x[2i + 1]), turns by the angle of
+// its position.
 inline Values rope(const Values& x, std::span<const std::int32_t> positions, const Values& cos,
-                   const Values& sin, Index T, Index H, Index E, Index half) {
+                   const Values& sin, Index T, Index H, Index E, Index half, bool neighbours = false) {
   Values y = x;
   for (Index t = 0; t < T; ++t)
     for (Index h = 0; h < H; ++h)
       for (Index i = 0; i < half; ++i) {
-        const Index lo = (t * H + h) * E + i, hi = lo + half;
+        const Index head = (t * H + h) * E;
+        const Index lo = head + (neighbours ? 2 * i : i), hi = neighbours ? lo + 1 : lo + half;
         const Index angle = static_cast<Index>(positions[t]) * half + i;
         y[lo] = x[lo] * cos[angle] - x[hi] * sin[angle];
         y[hi] = x[hi] * cos[angle] + x[lo] * sin[angle];
@@ -65,26 +81,51 @@ inline Values rope(const Values& x, std::span<const std::int32_t> positions, con
   return y;
 }
 
-inline Values silu_mul(const Values& gate, const Values& up) {
-  Values y(gate.size());
-  for (Index i = 0; i < gate.size(); ++i) y[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
-  return y;
+inline double silu(double x) { return x / (1 + std::exp(-x)); }
+inline double gelu(double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); }
+inline double gelu_tanh(double x) {
+  return x / 2 * (1 + std::tanh(std::sqrt(2 / std::acos(-1.0)) * (x + 0.044715 * x * x * x)));
+}
+inline double relu(double x) { return x > 0 ? x : 0; }
+inline double relu_squared(double x) { return relu(x) * relu(x); }
+
+// What attention sees besides q, k and v. Keys of document d: rows [first[d], first[d] + count[d]); its
+// queries are its last tokens.
+struct AttentionCase {
+  std::vector<std::int32_t> starts, first, count;
+  double scale, softcap = 0;
+  Index window = 0, H, K, E, S;
+};
+
+// k and v packed as q is
+inline AttentionCase packed_attention(std::span<const std::int32_t> starts, double scale, Index H, Index K,
+                                      Index E, Index S) {
+  AttentionCase c{{starts.begin(), starts.end()}, {}, {}, scale, 0, 0, H, K, E, S};
+  for (Index d = 0; d + 1 < starts.size(); ++d) {
+    c.first.push_back(starts[d]);
+    c.count.push_back(starts[d + 1] - starts[d]);
+  }
+  return c;
 }
 
-// [T, H, S]: scale q.k for keys of the own document up to the own token, -inf elsewhere.
-inline Values attention_scores(const Values& q, const Values& k, std::span<const std::int32_t> starts,
-                               double scale, Index H, Index K, Index E, Index S) {
-  Values scores(q.size() / E * S, -std::numeric_limits<double>::infinity());
-  for (Index d = 0; d + 1 < starts.size(); ++d) {
-    const auto begin = static_cast<Index>(starts[d]), end = static_cast<Index>(starts[d + 1]);
-    for (Index t = begin; t < end; ++t)
-      for (Index h = 0; h < H; ++h)
-        for (Index key = begin; key <= t; ++key) {
+// [T, H, S]: scale q.k, soft-capped, for the keys of the own document that a query sees, -inf elsewhere.
+inline Values attention_scores(const Values& q, const Values& k, const AttentionCase& c) {
+  Values scores(q.size() / c.E * c.S, -std::numeric_limits<double>::infinity());
+  for (Index d = 0; d + 1 < c.starts.size(); ++d)
+    for (std::int32_t t = c.starts[d]; t < c.starts[d + 1]; ++t)
+      for (Index h = 0; h < c.H; ++h) {
+        const std::int32_t position = c.count[d] - (c.starts[d + 1] - t);
+        for (std::int32_t key = 0; key <= position; ++key) {
+          if (c.window != 0 && position - key >= static_cast<std::int32_t>(c.window)) continue;
           double sum = 0;
-          for (Index e = 0; e < E; ++e) sum += q[(t * H + h) * E + e] * k[(key * K + h / (H / K)) * E + e];
-          scores[(t * H + h) * S + key - begin] = sum * scale;
+          for (Index e = 0; e < c.E; ++e)
+            sum += q[(static_cast<Index>(t) * c.H + h) * c.E + e] *
+                   k[(static_cast<Index>(c.first[d] + key) * c.K + h / (c.H / c.K)) * c.E + e];
+          sum *= c.scale;
+          scores[(static_cast<Index>(t) * c.H + h) * c.S + static_cast<Index>(key)] =
+              c.softcap == 0 ? sum : c.softcap * std::tanh(sum / c.softcap);
         }
-  }
+      }
   return scores;
 }
 
@@ -94,6 +135,7 @@ inline Values softmax(const Values& x, Index S) {
   for (Index row = 0; row < x.size() / S; ++row) {
     double largest = -std::numeric_limits<double>::infinity(), sum = 0;
     for (Index s = 0; s < S; ++s) largest = std::fmax(largest, x[row * S + s]);
+    if (std::isinf(largest)) continue;  // nothing to see
     for (Index s = 0; s < S; ++s) sum += y[row * S + s] = std::exp(x[row * S + s] - largest);
     for (Index s = 0; s < S; ++s) y[row * S + s] /= sum;
   }
@@ -101,26 +143,45 @@ inline Values softmax(const Values& x, Index S) {
 }
 
 // z [T, H, E] = pattern [T, H, S] times the values of the token's document
-inline Values attention_apply(const Values& pattern, const Values& v, std::span<const std::int32_t> starts,
-                              Index H, Index K, Index E, Index S) {
-  Values z(pattern.size() / S * E, 0.0);
-  for (Index d = 0; d + 1 < starts.size(); ++d) {
-    const auto begin = static_cast<Index>(starts[d]), end = static_cast<Index>(starts[d + 1]);
-    for (Index t = begin; t < end; ++t)
-      for (Index h = 0; h < H; ++h)
-        for (Index key = begin; key < end; ++key)
-          for (Index e = 0; e < E; ++e)
-            z[(t * H + h) * E + e] +=
-                pattern[(t * H + h) * S + key - begin] * v[(key * K + h / (H / K)) * E + e];
-  }
+inline Values attention_apply(const Values& pattern, const Values& v, const AttentionCase& c) {
+  Values z(pattern.size() / c.S * c.E, 0.0);
+  for (Index d = 0; d + 1 < c.starts.size(); ++d)
+    for (auto t = static_cast<Index>(c.starts[d]); t < static_cast<Index>(c.starts[d + 1]); ++t)
+      for (Index h = 0; h < c.H; ++h)
+        for (Index key = 0; key < static_cast<Index>(c.count[d]); ++key)
+          for (Index e = 0; e < c.E; ++e)
+            z[(t * c.H + h) * c.E + e] +=
+                pattern[(t * c.H + h) * c.S + key] *
+                v[((static_cast<Index>(c.first[d]) + key) * c.K + h / (c.H / c.K)) * c.E + e];
   return z;
 }
 
-inline Values attention(const Values& q, const Values& k, const Values& v,
-                        std::span<const std::int32_t> starts, double scale, Index H, Index K, Index E,
-                        Index S) {
-  return attention_apply(softmax(attention_scores(q, k, starts, scale, H, K, E, S), S), v, starts, H, K, E,
-                         S);
+inline Values attention(const Values& q, const Values& k, const Values& v, const AttentionCase& c) {
+  return attention_apply(softmax(attention_scores(q, k, c), c.S), v, c);
+}
+
+// Of each row's softmax over X experts the k largest in order, of equals the lower index.
+struct Routed {
+  Values weights, indices;  // [T, k]
+};
+inline Routed route(const Values& logits, Index T, Index X, Index k, bool renormalise) {
+  const Values p = softmax(logits, X);
+  Routed routed;
+  for (Index t = 0; t < T; ++t) {
+    std::vector<bool> taken(X);
+    double sum = 0;
+    for (Index j = 0; j < k; ++j) {
+      Index best = X;
+      for (Index i = 0; i < X; ++i)
+        if (!taken[i] && (best == X || p[t * X + i] > p[t * X + best])) best = i;
+      taken[best] = true;
+      sum += p[t * X + best];
+      routed.indices.push_back(static_cast<double>(best));
+      routed.weights.push_back(p[t * X + best]);
+    }
+    for (Index j = 0; j < k && renormalise; ++j) routed.weights[t * k + j] /= sum;
+  }
+  return routed;
 }
 
 // x - basis' (basis x) for one row x [D], basis [R, D]

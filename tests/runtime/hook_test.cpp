@@ -50,6 +50,10 @@ const char* letters(RowShape shape) {
       return "T F";
     case RowShape::V:
       return "T V";
+    case RowShape::X:
+      return "T X";
+    case RowShape::chosen:
+      return "T k";
   }
   return "";
 }
@@ -80,13 +84,15 @@ TEST(HookTable, IsTheGoldensTable) {
     }
   }
   ASSERT_GE(golden.size(), 25u);
-  // Other families' points, and rows that say "as ln1".
-  const auto other_family = [](const std::string& hook) {
-    return hook == "hook_pos_embed" || hook.find("_post.") != std::string::npos;
-  };
+  // The table writes the norms behind the sublayers with a star, and has no mixture of experts.
   std::set<std::string> ours, theirs;
-  for (const auto& [hook, shape] : golden)
-    if (!other_family(hook)) theirs.insert(hook);
+  for (const auto& [hook, shape] : golden) theirs.insert(hook);
+  for (const char* norm : {"blocks.{l}.ln1_post.", "blocks.{l}.ln2_post."}) {
+    EXPECT_EQ(theirs.erase(std::string(norm) + "*"), 1u);
+    for (const char* hook : {"hook_scale", "hook_normalized"}) theirs.insert(std::string(norm) + hook);
+  }
+  for (const char* hook : {"router_logits", "expert_indices", "expert_weights"})
+    theirs.insert(std::string("blocks.{l}.mlp.hook_") + hook);
   for (const HookInfo& row : hook_table()) {
     ours.insert(std::string(row.name));
     const auto found = golden.find(std::string(row.name));
@@ -114,7 +120,7 @@ TEST(HookTable, IsInOrderAndComplete) {
 }
 
 TEST(HookTable, RowShapes) {
-  const HookSizes sizes{.L = 2, .D = 3, .H = 4, .K = 5, .E = 6, .F = 7, .V = 8, .S = 9};
+  const HookSizes sizes{.L = 2, .D = 3, .H = 4, .K = 5, .E = 6, .F = 7, .V = 8, .S = 9, .X = 10, .chosen = 2};
   EXPECT_THAT(row_shape(Hook::embed, sizes), ElementsAre(3));
   EXPECT_THAT(row_shape(Hook::ln2_scale, sizes), ElementsAre(1));
   EXPECT_THAT(row_shape(Hook::rot_q, sizes), ElementsAre(4, 6));
@@ -122,15 +128,17 @@ TEST(HookTable, RowShapes) {
   EXPECT_THAT(row_shape(Hook::pattern, sizes), ElementsAre(4, 9));
   EXPECT_THAT(row_shape(Hook::mlp_post, sizes), ElementsAre(7));
   EXPECT_THAT(row_shape(Hook::logits, sizes), ElementsAre(8));
+  EXPECT_THAT(row_shape(Hook::router_logits, sizes), ElementsAre(10));
+  EXPECT_THAT(row_shape(Hook::expert_indices, sizes), ElementsAre(2));
 }
 
 TEST(Sites, ComeInTheOrderOfExecution) {
   const std::vector<Site> sites = sites_of(all_hooks(), 2);
-  EXPECT_EQ(sites.size(), 5u + 2 * 22);
+  EXPECT_EQ(sites.size(), 6u + 2 * 29);
   EXPECT_EQ(name(sites.front()), "hook_embed");
-  EXPECT_EQ(name(sites[1]), "blocks.0.hook_resid_pre");
-  EXPECT_EQ(name(sites[22]), "blocks.0.hook_resid_post");
-  EXPECT_EQ(name(sites[23]), "blocks.1.hook_resid_pre");
+  EXPECT_EQ(name(sites[2]), "blocks.0.hook_resid_pre");
+  EXPECT_EQ(name(sites[30]), "blocks.0.hook_resid_post");
+  EXPECT_EQ(name(sites[31]), "blocks.1.hook_resid_pre");
   EXPECT_EQ(name(sites.back()), "logits");
   EXPECT_THAT(names(sites_of(std::vector<Hook>{Hook::logits, Hook::resid_post, Hook::embed}, 2)),
               ElementsAre("hook_embed", "blocks.0.hook_resid_post", "blocks.1.hook_resid_post", "logits"));
@@ -150,7 +158,7 @@ TEST(Patterns, StarsStayWithinAPart) {
   EXPECT_THAT(
       matched("blocks.*.hook_resid_post"),
       ElementsAre("blocks.0.hook_resid_post", "blocks.1.hook_resid_post", "blocks.2.hook_resid_post"));
-  EXPECT_THAT(matched("*"), ElementsAre("hook_embed", "logits"));
+  EXPECT_THAT(matched("*"), ElementsAre("hook_embed", "hook_pos_embed", "logits"));
   EXPECT_THAT(matched("blocks.1.hook_*"),
               ElementsAre("blocks.1.hook_resid_pre", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid",
                           "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post"));
