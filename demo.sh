@@ -46,7 +46,7 @@ if ! grep -q 'no work to do' "$log"; then
 fi
 sonde=build/release/apps/sonde
 
-if [ -z "$model" ]; then model="$(scripts/get_default_model.sh)"; fi
+if [ -z "$model" ]; then model="$(scripts/get_model.sh)"; fi
 "$sonde" depth "$model" --data data/demo/cities.csv --data data/demo/coin_flip.csv --site 'blocks.*.hook_resid_post' \
   --split-column split --standardise yes --out demo/
 echo "The table: demo/depth.csv. The report, for a browser: $PWD/demo/report.html"

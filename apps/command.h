@@ -29,6 +29,8 @@ int run_describe(const Arguments& arguments);
 int run_hooks(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
 int run_extract(const Arguments& arguments);
+int run_generate(const Arguments& arguments);
+int run_score(const Arguments& arguments);
 int run_probe(const Arguments& arguments);
 int run_depth(const Arguments& arguments);
 int run_store(const Arguments& arguments);

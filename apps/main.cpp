@@ -22,6 +22,8 @@ constexpr Subcommand kSubcommands[] = {
     {"hooks", run_hooks, "the points of a model that can be captured and edited"},
     {"tokenize", run_tokenize, "text to token ids and back"},
     {"extract", run_extract, "run texts through a model and record activations"},
+    {"generate", run_generate, "continue prompts"},
+    {"score", run_score, "log-probabilities, loss and perplexity of texts; choices ranked"},
     {"probe", run_probe, "train probes on a store, or apply them"},
     {"depth", run_depth, "at which layer can a probe read a concept: extract and probe in one"},
     {"store", run_store, "check, show, compare and merge activation stores"},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "models/batch_arrays.h"
 #include "models/transformer.h"
 #include "runtime/error.h"
 
@@ -10,15 +11,6 @@ namespace sonde {
 namespace {
 
 constexpr std::string_view kOverflowNames[] = {"error", "truncate", "split"};
-
-// Of the chosen tokens, those that one sequence records.
-std::vector<std::int32_t> recorded(const std::vector<std::int32_t>& chosen, std::int64_t begin,
-                                   std::int64_t end, std::int64_t skip_first) {
-  std::vector<std::int32_t> tokens;
-  for (std::int32_t p : chosen)
-    if (p >= std::max(begin, skip_first) && p < end) tokens.push_back(p);
-  return tokens;
-}
 
 // Tokens of a document that run: all, or up to the context, or an error.
 std::int64_t runnable_length(const std::string& id, std::int64_t length, std::int64_t context,
@@ -30,43 +22,6 @@ std::int64_t runnable_length(const std::string& id, std::int64_t length, std::in
       "limit",
       "document {}: found {} tokens, expected at most {}", id, length, context);
 }
-
-// The flat arrays of a batch, rebuilt for each.
-struct BatchArrays {
-  std::vector<std::int32_t> ids, positions, starts, selected;
-  std::vector<std::int64_t> row_document;
-  std::vector<std::int32_t> row_position, row_token;
-
-  void fill(const ExtractionPlan& plan, const Inputs& inputs, const ExtractionOptions& options,
-            std::int64_t batch) {
-    *this = {};
-    starts.push_back(0);
-    const auto at = [&](std::int64_t b) { return plan.batch_sequence[static_cast<std::size_t>(b)]; };
-    for (std::int64_t s = at(batch); s < at(batch + 1); ++s)
-      add(plan.sequences[static_cast<std::size_t>(s)], inputs, options);
-  }
-
-  void add(const Sequence& sequence, const Inputs& inputs, const ExtractionOptions& options) {
-    const std::int32_t* tokens =
-        inputs.documents.tokens.data() + inputs.documents.starts[static_cast<std::size_t>(sequence.document)];
-    const auto first = static_cast<std::int32_t>(ids.size());
-    for (std::int64_t p = sequence.begin; p < sequence.end; ++p) {
-      ids.push_back(tokens[p]);
-      positions.push_back(static_cast<std::int32_t>(p - sequence.begin));
-    }
-    const auto chosen = inputs.select(options.tokens, sequence.document, sequence.document_length);
-    for (std::int32_t p : recorded(chosen, sequence.begin, sequence.end, options.skip_first)) {
-      selected.push_back(first + p - static_cast<std::int32_t>(sequence.begin));
-      row_document.push_back(sequence.document);
-      row_position.push_back(p);
-      row_token.push_back(tokens[p]);
-    }
-    starts.push_back(static_cast<std::int32_t>(ids.size()));
-  }
-
-  Batch batch() const { return {ids, positions, Documents{starts}, selected}; }
-  RowMetadata rows() const { return {row_document, row_position, row_token}; }
-};
 
 void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& inputs,
                     const ExtractionOptions& options) {
@@ -83,7 +38,8 @@ void plan_sequences(ExtractionPlan& plan, const ModelSpec& spec, const Inputs& i
     const auto chosen = inputs.select(options.tokens, d, length);
     for (std::int64_t begin = 0; begin < length; begin += context) {
       const std::int64_t end = std::min(length, begin + context);
-      const auto rows = static_cast<std::int64_t>(recorded(chosen, begin, end, options.skip_first).size());
+      const auto rows =
+          static_cast<std::int64_t>(recorded_tokens(chosen, begin, end, options.skip_first).size());
       if (rows == 0) continue;
       plan.sequences.push_back({d, begin, end, length, row});
       plan.longest = std::max(plan.longest, end - begin);

@@ -6,30 +6,35 @@
 #include <vector>
 
 #include "kernels/backend.h"
-#include "models/token_selector.h"
+#include "models/edit.h"
 #include "runtime/capture_sink.h"
 #include "runtime/error.h"
 #include "runtime/hook.h"
 
 namespace sonde {
 
+// Where a sequence of the batch stands in the run: edits count a document's tokens from its start.
+struct Stretch {
+  std::int64_t document;         // of the run
+  std::int64_t begin = 0;        // the document's token that the sequence begins with
+  std::int64_t document_length;  // the document's tokens in all
+};
+
+// Keys and values of earlier tokens. The token at position p of document i has row first[i] + p in every
+// layer's tables; the forward writes those of this batch and reads what earlier ones left.
+struct KeyCache {
+  Tensor k, v;  // f32 [layers, rows, K * E]
+  std::span<const std::int32_t> first;
+};
+
 // A flat batch: T tokens of one or more documents.
 struct Batch {
   std::span<const std::int32_t> ids;        // [T]
   std::span<const std::int32_t> positions;  // [T] of the token in its sequence
   Documents documents;
-  std::span<const std::int32_t> selected;  // tokens to capture, ascending indices into the batch
-};
-
-enum class EditOp { replace, add, scale, zero, project_out };
-
-// Data, not code: executed by ops at its site, on the selected tokens of every document.
-struct Edit {
-  Site site;
-  EditOp op;
-  TokenSelector tokens;
-  OwnedTensor value;      // f32 [1, width] for replace and add; [r, width], any r rows, for project_out
-  float coefficient = 1;  // of add; factor of scale
+  std::span<const std::int32_t> selected;   // tokens to capture, ascending indices into the batch
+  std::span<const Stretch> stretches = {};  // one per sequence; empty: whole documents 0, 1, ...
+  const KeyCache* cache = nullptr;
 };
 
 class Hooks {
@@ -37,9 +42,7 @@ class Hooks {
   Hooks(Backend& backend, std::int64_t n_layers);
 
   void capture(std::span<const Site> sites, CaptureSink& sink);
-  // Checks the value against the row width; orthonormalises a project_out basis (rank-deficient rows drop
-  // out).
-  void edit(Edit edit, const HookSizes& sizes);
+  void edit(Edit edit, const HookSizes& sizes);  // checks it
 
   bool active(Site site) const { return flags_[index(site)] != 0; }
   bool edited(Site site) const { return (flags_[index(site)] & kEdited) != 0; }
@@ -65,8 +68,25 @@ class Hooks {
     return static_cast<std::size_t>(site.hook) * static_cast<std::size_t>(n_layers_) +
            static_cast<std::size_t>(site.layer);
   }
+  // What an edit chose of one sequence of the batch.
+  struct Choice {
+    std::vector<std::int32_t> positions;  // all that it chose of the document
+    std::int64_t first;                   // of these, the first that the sequence holds
+    std::int64_t at, n;                   // these tokens are Chosen::tokens[at .. at + n)
+    std::vector<std::int32_t> keys;       // of scores and patterns
+  };
+  struct Chosen {
+    std::vector<std::int32_t> tokens;  // of the batch, ascending
+    std::vector<Choice> sequences;
+  };
+  Chosen choose(const Edit& edit, const Batch& batch) const;
   void run(Site site, Tensor x, std::int64_t first_row);
-  void apply(const Edit& edit, Tensor x, std::span<const std::int32_t> rows);
+  void run(const Edit& edit, const Chosen& chosen, Tensor x, std::int64_t first_row);
+  // Rows of x that hold these ascending tokens, and which of them those are.
+  struct Found {
+    std::vector<std::int32_t> rows, index;
+  };
+  Found find(std::span<const std::int32_t> tokens, std::int64_t first_row, std::int64_t n) const;
   Tensor scratch(std::int64_t rows, Tensor like);
 
   Backend& backend_;
@@ -74,8 +94,10 @@ class Hooks {
   std::vector<std::uint8_t> flags_;  // [hook][layer]
   CaptureSink* sink_ = nullptr;
   std::vector<Edit> edits_;
-  std::vector<std::vector<std::int32_t>> edit_tokens_;  // per edit: tokens of this batch
-  std::vector<std::int32_t> selected_;                  // tokens of this batch to capture
+  std::vector<Chosen> chosen_;          // per edit
+  std::vector<std::int32_t> selected_;  // tokens of this batch to capture
+  std::vector<std::int32_t> starts_;    // of the batch's sequences
+  std::vector<std::int64_t> documents_;
   bool reduced_ = false;
   Buffer scratch_;
 };

@@ -81,6 +81,7 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   sonde_check(tokens <= max_tokens_, "{} tokens in a workspace for {}", tokens, max_tokens_);
   set_rows(tokens);
   hooks.begin_batch(batch);
+  plan_keys(batch);
 
   backend_.embed(resid_, model_.embed, batch.ids);
   if (s.embed_scale != 1) backend_.scale(resid_, resid_, static_cast<float>(s.embed_scale));
@@ -286,31 +287,67 @@ void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
     hooks.at({Hook::rot_q, l}, q_);
     hooks.at({Hook::rot_k, l}, k_);
   }
+  const Keys keys = keys_of(batch, l);
   const AttentionSpec spec{s.attention_scale(l), static_cast<float>(s.attn_softcap), s.window(l)};
   if (hooks.active({Hook::attn_scores, l}) || hooks.active({Hook::pattern, l}))
-    attend_through_hooks(batch, l, spec, hooks);
+    attend_through_hooks(batch, keys, l, spec, hooks);
   else
-    backend_.attention(z_, q_, k_, v_, batch.documents, {}, spec);
+    backend_.attention(z_, q_, keys.k, keys.v, batch.documents, keys.ranges, spec);
   hooks.at({Hook::z, l}, z_);
 }
 
-// Attention whose scores and pattern exist as tensors, one document at a time.
-void Transformer::attend_through_hooks(const Batch& batch, int l, const AttentionSpec& spec, Hooks& hooks) {
-  const std::int64_t heads = model_.spec.n_heads, longest = batch.documents.longest();
-  const std::int64_t bytes = longest * longest * heads * 4;
-  if (scores_memory_.bytes() < bytes) scores_memory_ = Buffer(bytes);
+// What attention reads of layer l: this batch's keys and values, or the cache's with these among them.
+Transformer::Keys Transformer::keys_of(const Batch& batch, int l) {
+  if (batch.cache == nullptr) return {k_, v_, {}};
+  const ModelSpec& s = model_.spec;
+  const auto layer = [&](Tensor all) {
+    const std::int64_t rows = all.dim(1);
+    return Tensor(all.f32() + l * rows * all.dim(2), DType::f32, {rows, all.dim(2)});
+  };
+  const Tensor k = layer(batch.cache->k), v = layer(batch.cache->v);
+  const std::int64_t width = s.n_kv_heads * s.d_head;
+  backend_.replace_rows(k, cache_rows_, k_.reshape_row({width}));
+  backend_.replace_rows(v, cache_rows_, v_.reshape_row({width}));
+  return {k.reshape_row({s.n_kv_heads, s.d_head}),
+          v.reshape_row({s.n_kv_heads, s.d_head}),
+          {batch.cache->first, key_counts_}};
+}
 
+void Transformer::plan_keys(const Batch& batch) {
+  cache_rows_.clear();
+  key_counts_.clear();
+  for (std::size_t i = 0; batch.cache != nullptr && i + 1 < batch.documents.starts.size(); ++i) {
+    const std::int32_t first = batch.documents.starts[i], end = batch.documents.starts[i + 1];
+    for (std::int32_t t = first; t < end; ++t)
+      cache_rows_.push_back(batch.cache->first[i] + batch.positions[static_cast<std::size_t>(t)]);
+    key_counts_.push_back(first == end ? 0 : batch.positions[static_cast<std::size_t>(end - 1)] + 1);
+  }
+}
+
+// Attention whose scores and pattern exist as tensors, one document at a time.
+void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int l, const AttentionSpec& spec,
+                                       Hooks& hooks) {
+  const std::int64_t heads = model_.spec.n_heads;
   for (std::size_t i = 0; i + 1 < batch.documents.starts.size(); ++i) {
     const std::int64_t first = batch.documents.starts[i], n = batch.documents.starts[i + 1] - first;
     if (n == 0) continue;
-    const std::int32_t starts[] = {0, static_cast<std::int32_t>(n)};
+    const bool cached = !keys.ranges.first.empty();
+    const std::int64_t first_key = cached ? keys.ranges.first[i] : first;
+    const std::int64_t n_keys = cached ? keys.ranges.count[i] : n;
+    const std::int64_t bytes = n * n_keys * heads * 4;
+    if (scores_memory_.bytes() < bytes) scores_memory_ = Buffer(bytes);
+    const std::int32_t starts[] = {0, static_cast<std::int32_t>(n)}, zero[] = {0},
+                       counts[] = {static_cast<std::int32_t>(n_keys)};
     const Documents document{starts};
-    const Tensor scores(scores_memory_.data(), DType::f32, {n, heads, n});
-    backend_.attention_scores(scores, q_.slice_rows(first, n), k_.slice_rows(first, n), document, {}, spec);
+    const KeyRanges range{zero, counts};
+    const Tensor scores(scores_memory_.data(), DType::f32, {n, heads, n_keys});
+    backend_.attention_scores(scores, q_.slice_rows(first, n), keys.k.slice_rows(first_key, n_keys), document,
+                              range, spec);
     hooks.at({Hook::attn_scores, l}, scores, first);
     backend_.softmax(scores, scores);
     hooks.at({Hook::pattern, l}, scores, first);
-    backend_.attention_apply(z_.slice_rows(first, n), scores, v_.slice_rows(first, n), document, {});
+    backend_.attention_apply(z_.slice_rows(first, n), scores, keys.v.slice_rows(first_key, n_keys), document,
+                             range);
   }
 }
 

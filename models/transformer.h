@@ -36,7 +36,14 @@ class Transformer {
   void add_and_norm(int l, Hooks& hooks);
   void qk_norm(Tensor x, const OwnedTensor& weight);
   void attend(const Batch& batch, int l, Hooks& hooks);
-  void attend_through_hooks(const Batch& batch, int l, const AttentionSpec& spec, Hooks& hooks);
+  struct Keys {
+    Tensor k, v;  // [rows, K, E]
+    KeyRanges ranges;
+  };
+  void plan_keys(const Batch& batch);
+  Keys keys_of(const Batch& batch, int l);
+  void attend_through_hooks(const Batch& batch, const Keys& keys, int l, const AttentionSpec& spec,
+                            Hooks& hooks);
   void keep_selected_rows(const Batch& batch, Hooks& hooks);
   void set_rows(std::int64_t rows);
   void logits(Hooks& hooks);
@@ -50,6 +57,9 @@ class Transformer {
   };
   Positions rope_;
   std::optional<Positions> local_rope_;  // of layers with a window, where they differ
+
+  std::vector<std::int32_t> cache_rows_;  // of each token, where the batch has a cache
+  std::vector<std::int32_t> key_counts_;  // of each sequence
 
   // Workspace. Views are cut to the batch's T by set_rows.
   std::int64_t max_tokens_;

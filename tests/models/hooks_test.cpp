@@ -8,26 +8,12 @@
 #include "runtime/error.h"
 #include "tests/models/activations.h"
 #include "tests/models/counting_backend.h"
+#include "tests/models/random_specs.h"
 
 namespace sonde::test {
 namespace {
 
 using ::testing::HasSubstr;
-
-ModelSpec small_spec() {
-  ModelSpec spec;
-  spec.family = "llama";
-  spec.n_layers = 3;
-  spec.d_model = 28;
-  spec.n_heads = 4;
-  spec.n_kv_heads = 2;
-  spec.d_head = 10;
-  spec.d_mlp = 44;
-  spec.vocab = 53;
-  spec.context = 128;
-  spec.qkv_bias = true;
-  return spec;
-}
 
 OwnedTensor rows_of(const std::vector<std::vector<float>>& rows) {
   OwnedTensor t = make_tensor(
@@ -39,7 +25,10 @@ OwnedTensor rows_of(const std::vector<std::vector<float>>& rows) {
 
 Edit edit_at(Site site, EditOp op, const std::string& tokens = "all", OwnedTensor value = {},
              float coefficient = 1) {
-  return {site, op, TokenSelector::parse(tokens), std::move(value), coefficient};
+  Edit edit{.site = site, .op = op, .tokens = TokenSelector::parse(tokens)};
+  edit.value = std::move(value);
+  edit.coefficient = coefficient;
+  return edit;
 }
 
 std::vector<float> ramp(std::int64_t n, float step = 0.25f) {
@@ -48,9 +37,10 @@ std::vector<float> ramp(std::int64_t n, float step = 0.25f) {
   return values;
 }
 
-class HooksTest : public ::testing::Test {
+// The promises that every family keeps are tested for each of them; what is about one of them, for a llama.
+class HooksTest : public ::testing::TestWithParam<NamedSpec> {
  protected:
-  HooksTest() : model(Model::random(small_spec(), {}, 7, backend)) {
+  explicit HooksTest(const ModelSpec& spec = GetParam().spec) : model(Model::random(spec, {}, 7, backend)) {
     for (const int length : {5, 1, 12})
       for (int t = 0; t < length; ++t) {
         if (t == 0) documents.emplace_back();
@@ -82,7 +72,17 @@ class HooksTest : public ::testing::Test {
   std::vector<Ids> documents;
 };
 
-TEST_F(HooksTest, LookingChangesNothing) {
+class LlamaHooksTest : public HooksTest {
+ protected:
+  LlamaHooksTest() : HooksTest(llama_like()) {}
+};
+
+INSTANTIATE_TEST_SUITE_P(Families, HooksTest, ::testing::ValuesIn(random_specs()),
+                         [](const auto& p) { return p.param.name; });
+INSTANTIATE_TEST_SUITE_P(Of, LlamaHooksTest, ::testing::Values(NamedSpec{"llama", llama_like()}),
+                         [](const auto& p) { return p.param.name; });
+
+TEST_P(HooksTest, LookingChangesNothing) {
   const auto together = run({.sites = free_sites()});
   for (const Site site : free_sites()) {
     const auto lone = run({.sites = {site}});
@@ -99,7 +99,7 @@ TEST_F(HooksTest, LookingChangesNothing) {
       expect_same_bits(captured, steps[d].at(site), "in steps: " + site);
 }
 
-TEST_F(HooksTest, EveryPointOncePerLayerWithItsDeclaredShape) {
+TEST_P(HooksTest, EveryPointOncePerLayerWithItsDeclaredShape) {
   const auto found = run();
   for (std::size_t d = 0; d < documents.size(); ++d) {
     EXPECT_EQ(found[d].size(), model.spec.sites().size());
@@ -109,14 +109,13 @@ TEST_F(HooksTest, EveryPointOncePerLayerWithItsDeclaredShape) {
       EXPECT_EQ(captured.row_shape, row_shape(site.hook, model.spec.hook_sizes(captured.rows))) << name(site);
     }
   }
-  EXPECT_EQ(model.spec.sites().size(), 22u * 3 + 5);
 }
 
-TEST_F(HooksTest, ReplaceWithItselfChangesNothing) {
+TEST_P(HooksTest, ReplaceWithItselfChangesNothing) {
   documents = {documents.back()};
   const auto plain = run({.sites = free_sites()});
   for (const Site site : model.spec.sites()) {
-    if (info(site.hook).cost == Cost::materialises) continue;
+    if (info(site.hook).shape == RowShape::HS) continue;  // below
     const auto here = run({.sites = {site}});
     const Captured& own = here[0].at(name(site));
     const auto replaced = run({free_sites(), "all", [&](Hooks& hooks, const HookSizes& s) {
@@ -131,7 +130,8 @@ TEST_F(HooksTest, ReplaceWithItselfChangesNothing) {
   }
 }
 
-TEST_F(HooksTest, ZeroAttentionLeavesTheResidual) {
+TEST_P(HooksTest, ZeroAttentionLeavesTheResidual) {
+  if (!model.spec.has({Hook::resid_mid, 1})) GTEST_SKIP() << "a parallel block has no resid_mid";
   const auto found = edited(edit_at({Hook::attn_out, 1}, EditOp::zero), model.spec.sites());
   for (const Activations& document : found) {
     expect_same_bits(document.at("blocks.1.hook_resid_mid"), document.at("blocks.1.hook_resid_pre"),
@@ -140,7 +140,7 @@ TEST_F(HooksTest, ZeroAttentionLeavesTheResidual) {
   }
 }
 
-TEST_F(HooksTest, EditsComeFirstThenCaptureInTheOrderOfRegistration) {
+TEST_P(HooksTest, EditsComeFirstThenCaptureInTheOrderOfRegistration) {
   const Site site{Hook::resid_pre, 1};
   const std::vector<float> value = ramp(28);
   const auto plain = run({.sites = {site}});
@@ -162,7 +162,7 @@ TEST_F(HooksTest, EditsComeFirstThenCaptureInTheOrderOfRegistration) {
   }
 }
 
-TEST_F(HooksTest, EditsReachWhatComesAfterAndOnlyTheirTokens) {
+TEST_P(LlamaHooksTest, EditsReachWhatComesAfterAndOnlyTheirTokens) {
   // The last token of each document: earlier tokens cannot see it, at any layer.
   const auto plain = run({.sites = free_sites()});
   const auto changed =
@@ -180,12 +180,13 @@ TEST_F(HooksTest, EditsReachWhatComesAfterAndOnlyTheirTokens) {
     }
 }
 
-TEST_F(HooksTest, EverySiteCanBeEditedAndWhatFollowsSeesIt) {
+TEST_P(HooksTest, EverySiteCanBeEditedAndWhatFollowsSeesIt) {
   const auto plain = run({.sites = free_sites()});
   std::vector<Site> in_steps;
   for (const Site site : model.spec.sites())
     if (info(site.hook).cost != Cost::materialises) in_steps.push_back(site);
   for (const Site site : in_steps) {
+    if (site.hook == Hook::expert_indices) continue;  // half an expert is refused, see below
     const auto changed = edited(edit_at(site, EditOp::scale, "all", {}, 0.5f), free_sites());
     EXPECT_NE(changed.back().at("logits").values, plain.back().at("logits").values) << name(site);
     // No fused op swallows the edit: with every step looked at, the numbers are the same.
@@ -196,7 +197,7 @@ TEST_F(HooksTest, EverySiteCanBeEditedAndWhatFollowsSeesIt) {
   }
 }
 
-TEST_F(HooksTest, ProjectOutRemovesTheSubspace) {
+TEST_P(LlamaHooksTest, ProjectOutRemovesTheSubspace) {
   const Site site{Hook::resid_post, 0};
   std::vector<std::vector<float>> rows = {ramp(28), ramp(28, 0.5f), std::vector<float>(28, 0.1f)};
   rows[2][3] = 5;  // the second row repeats the first one's direction
@@ -224,7 +225,7 @@ TEST_F(HooksTest, ProjectOutRemovesTheSubspace) {
   }
 }
 
-TEST_F(HooksTest, NothingRunsThatNobodyNeeds) {
+TEST_P(LlamaHooksTest, NothingRunsThatNobodyNeeds) {
   const auto gemms = [&](std::vector<Site> sites, const std::string& tokens = "all") {
     backend.linear_rows.clear();
     run({std::move(sites), tokens, {}});
@@ -240,7 +241,7 @@ TEST_F(HooksTest, NothingRunsThatNobodyNeeds) {
             (std::vector<std::int64_t>{18, 18, 18, 18, 18, 18, 18, 18, 18, 3, 3, 3, 3}));
 }
 
-TEST_F(HooksTest, WantedRowsAreTheRowsOfTheWholeRun) {
+TEST_P(HooksTest, WantedRowsAreTheRowsOfTheWholeRun) {
   const auto whole = run({.sites = free_sites()});
   for (const std::string tokens : {"last", "first", "0,-1", "every:3"})
     for (const Site site : free_sites()) {
@@ -258,7 +259,7 @@ TEST_F(HooksTest, WantedRowsAreTheRowsOfTheWholeRun) {
     }
 }
 
-TEST_F(HooksTest, EditsActOnTheWantedRowsOfTheLastBlock) {
+TEST_P(LlamaHooksTest, EditsActOnTheWantedRowsOfTheLastBlock) {
   for (const Hook hook : {Hook::z, Hook::attn_out, Hook::mlp_post, Hook::resid_post, Hook::ln_final_out}) {
     const Site site{hook, per_layer(hook) ? 2 : 0};
     const auto whole = edited(edit_at(site, EditOp::scale, "0,-1", {}, 3), {{Hook::logits}});
@@ -270,7 +271,7 @@ TEST_F(HooksTest, EditsActOnTheWantedRowsOfTheLastBlock) {
   }
 }
 
-TEST_F(HooksTest, ABatchWithoutWantedTokensRuns) {
+TEST_P(HooksTest, ABatchWithoutWantedTokensRuns) {
   const Ids ids = {1, 2, 3}, positions = {0, 1, 2}, starts = {0, 3};
   CollectingSink sink({}, {3});
   Hooks hooks(backend, 3);
@@ -279,7 +280,7 @@ TEST_F(HooksTest, ABatchWithoutWantedTokensRuns) {
   EXPECT_TRUE(sink.puts.empty());
 }
 
-TEST_F(HooksTest, WrongEditsAndIdsAreErrors) {
+TEST_P(LlamaHooksTest, WrongEditsAndIdsAreErrors) {
   const auto message = [&](Edit edit) -> std::string {
     Hooks hooks(backend, 3);
     try {
@@ -298,7 +299,19 @@ TEST_F(HooksTest, WrongEditsAndIdsAreErrors) {
   EXPECT_THAT(
       message(edit_at({Hook::z, 0}, EditOp::project_out, "all", rows_of({std::vector<float>(40, 0.0f)}))),
       HasSubstr("all zero"));
-  EXPECT_THAT(message(edit_at({Hook::pattern, 0}, EditOp::zero)), HasSubstr("blocks.0.attn.hook_pattern"));
+  EXPECT_THAT(message(edit_at({Hook::z, 0}, EditOp::mask_scores)), HasSubstr("attn_scores alone"));
+  Edit edit = edit_at({Hook::resid_post, 0}, EditOp::zero);
+  edit.heads = {0};
+  EXPECT_THAT(message(std::move(edit)), HasSubstr("no heads"));
+  edit = edit_at({Hook::v, 0}, EditOp::zero);
+  edit.heads = {1, 2};
+  EXPECT_THAT(message(std::move(edit)), AllOf(HasSubstr("found 2"), HasSubstr("0 to 1")));
+  edit = edit_at({Hook::z, 0}, EditOp::zero);
+  edit.keys = TokenSelector::parse("0");
+  EXPECT_THAT(message(std::move(edit)), HasSubstr("keys"));
+  edit = edit_at({Hook::z, 0}, EditOp::clamp);
+  edit.least = 1;
+  EXPECT_THAT(message(std::move(edit)), HasSubstr("lower one first"));
   EXPECT_THROW(Hooks(backend, 3).edit(edit_at({Hook::z, 3}, EditOp::zero), sizes()), std::exception);
 
   documents = {{1, 53, 2}};

@@ -35,7 +35,7 @@ fs::path gguf_path() {
   SONDE_REQUIRE_SHARED("golden/real");                   \
   if (!fs::exists(gguf_path()))                          \
   GTEST_SKIP() << "no model at " << gguf_path().string() \
-               << " (scripts/get_default_model.sh fetches it, or set SONDE_SMOLLM2_GGUF)"
+               << " (scripts/get_model.sh fetches it, or set SONDE_SMOLLM2_GGUF)"
 
 // Any real tensor of a golden, as double.
 std::vector<double> values(const Safetensors& file, const std::string& name) {

@@ -1,4 +1,4 @@
-// The default model's file, where scripts/get_default_model.sh puts it; tests skip where it is absent.
+// The default model's file, where scripts/get_model.sh puts it; tests skip where it is absent.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -36,5 +36,4 @@ inline constexpr bool kSanitized = false;
 #define SONDE_REQUIRE_SMOLLM2()                                                                \
   if (::sonde::test::kSanitized) GTEST_SKIP() << "a real model is too slow under a sanitizer"; \
   if (!std::filesystem::exists(::sonde::test::smollm2_file()))                                 \
-  GTEST_SKIP() << "no " << ::sonde::test::smollm2_file().string()                              \
-               << ": scripts/get_default_model.sh brings it"
+  GTEST_SKIP() << "no " << ::sonde::test::smollm2_file().string() << ": scripts/get_model.sh brings it"

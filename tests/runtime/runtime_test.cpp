@@ -7,7 +7,6 @@
 
 #include "runtime/dtype.h"
 #include "runtime/error.h"
-#include "runtime/hook.h"
 #include "runtime/tensor.h"
 
 namespace sonde {
@@ -89,46 +88,6 @@ TEST(Tensor, ViewsOfColumnsAndRows) {
   EXPECT_EQ(heads.slice_rows(2, 1).row(0)[3], 21);
   EXPECT_THROW(t.view.slice_columns(6, 4), Error);
   EXPECT_THROW(t.view.slice_rows(2, 2), Error);
-}
-
-std::vector<Site> every_site(int layers) {
-  std::vector<Hook> hooks;
-  for (const HookInfo& row : hook_table()) hooks.push_back(row.hook);
-  return sites_of(hooks, layers);
-}
-
-TEST(Hooks, SitesAreInExecutionOrder) {
-  const auto sites = every_site(2);
-  ASSERT_EQ(sites.size(), 1u + 2 * 22 + 4);
-  EXPECT_EQ(name(sites[0]), "hook_embed");
-  EXPECT_EQ(name(sites[1]), "blocks.0.hook_resid_pre");
-  EXPECT_EQ(name(sites[22]), "blocks.0.hook_resid_post");
-  EXPECT_EQ(name(sites[23]), "blocks.1.hook_resid_pre");
-  EXPECT_EQ(name(sites.back()), "logits");
-  for (const Site site : sites) EXPECT_EQ(find_site(name(site), 2), site);
-}
-
-TEST(Hooks, PatternsMatchWithinOnePart) {
-  const auto sites = every_site(12);
-  const auto count = [&](std::string_view patterns) { return match_sites(patterns, sites, 12).size(); };
-  EXPECT_EQ(count("blocks.*.hook_resid_post"), 12u);
-  EXPECT_EQ(count("blocks.1*.hook_resid_post"), 3u);  // 1, 10, 11
-  EXPECT_EQ(count("*"), 2u);                          // hook_embed, logits
-  EXPECT_EQ(count("blocks.3.*.hook_out"), 2u);        // ln1, ln2
-  EXPECT_EQ(count("logits, blocks.0.attn.hook_*"), 9u);
-  EXPECT_EQ(count("logits,logits"), 1u);
-  EXPECT_EQ(match_sites("model.layers.4.post_attention_layernorm", sites, 12)[0], (Site{Hook::ln2_out, 4}));
-  EXPECT_THROW(count("blocks.12.hook_resid_post"), UsageError);
-  EXPECT_THROW(count("logits,"), UsageError);
-  EXPECT_THROW(count("*resid*"), UsageError);
-}
-
-TEST(Hooks, RowShapesFollowTheSizes) {
-  const HookSizes sizes{2, 64, 8, 2, 16, 200, 300, 7};
-  EXPECT_EQ(row_shape(Hook::q, sizes), (std::vector<std::int64_t>{8, 16}));
-  EXPECT_EQ(row_shape(Hook::rot_k, sizes), (std::vector<std::int64_t>{2, 16}));
-  EXPECT_EQ(row_shape(Hook::pattern, sizes), (std::vector<std::int64_t>{8, 7}));
-  EXPECT_EQ(row_shape(Hook::ln_final_scale, sizes), (std::vector<std::int64_t>{1}));
 }
 
 }  // namespace

@@ -1,0 +1,96 @@
+#include "models/scoring.h"
+
+#include <limits>
+#include <numeric>
+
+#include "models/batch_arrays.h"
+#include "models/transformer.h"
+
+namespace sonde {
+namespace {
+
+// Turns rows of logits into the log-probability of each one's target.
+class LogProbSink : public CaptureSink {
+ public:
+  explicit LogProbSink(Backend& backend) : backend_(backend) {}
+
+  std::vector<std::int32_t> targets;  // of the batch's selected tokens
+  std::vector<double> log_probs;
+
+  void put(Site, Tensor rows, std::int64_t row0) override {
+    const auto at = static_cast<std::size_t>(row0), n = static_cast<std::size_t>(rows.rows());
+    backend_.log_softmax_at(std::span(log_probs).subspan(at, n), rows, std::span(targets).subspan(at, n));
+  }
+
+ private:
+  Backend& backend_;
+};
+
+// The batch that holds the document's first sequence; the end where there is none.
+std::int64_t batch_of(const ExtractionPlan& plan, std::int64_t document) {
+  for (std::int64_t b = 0; b < plan.end_batch; ++b)
+    for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(b)];
+         s < plan.batch_sequence[static_cast<std::size_t>(b) + 1]; ++s)
+      if (plan.sequences[static_cast<std::size_t>(s)].document >= document) return b;
+  return plan.end_batch;
+}
+
+}  // namespace
+
+void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
+                     const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
+                     std::int64_t first_document, const OnScored& on_scored,
+                     const std::function<void(const Progress&)>& report) {
+  LogProbSink sink(backend);
+  Hooks hooks(backend, model.spec.n_layers);
+  const Site logits[] = {{Hook::logits}};
+  hooks.capture(logits, sink);
+  for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
+
+  Transformer transformer(model, backend, plan.largest_batch);
+  BatchArrays arrays;
+  std::int64_t document = -1;  // whose log-probabilities are being gathered
+  std::vector<double> gathered;
+  const auto flush = [&] {
+    if (document >= first_document) on_scored(document, gathered);
+    gathered.clear();
+  };
+  const std::int64_t first = batch_of(plan, first_document);
+  Progress progress{0, 0, 0};
+  for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(first)];
+       s + 1 < static_cast<std::int64_t>(plan.sequences.size()); ++s)
+    progress.tokens_total +=
+        plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
+  for (std::int64_t b = first; b < plan.end_batch; ++b) {
+    arrays.fill(plan, inputs, options, b);
+    arrays.selected.clear();  // all tokens but each sequence's last: the next token is the target
+    sink.targets.clear();
+    for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s)
+      for (std::int32_t t = arrays.starts[s]; t + 1 < arrays.starts[s + 1]; ++t) {
+        arrays.selected.push_back(t);
+        sink.targets.push_back(arrays.ids[static_cast<std::size_t>(t) + 1]);
+      }
+    sink.log_probs.assign(sink.targets.size(), 0);
+    if (!arrays.selected.empty()) transformer.forward(arrays.batch(), hooks);
+
+    std::size_t row = 0;
+    for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s) {
+      if (arrays.stretches[s].document != document) {
+        flush();
+        document = arrays.stretches[s].document;
+      }
+      for (std::int32_t t = arrays.starts[s]; t + 1 < arrays.starts[s + 1]; ++t)
+        gathered.push_back(sink.log_probs[row++]);
+    }
+    progress.tokens_done += static_cast<std::int64_t>(arrays.ids.size());
+    report(progress);
+  }
+  flush();
+}
+
+double mean_loss(const std::vector<double>& log_probs) {
+  if (log_probs.empty()) return std::numeric_limits<double>::quiet_NaN();
+  return -std::accumulate(log_probs.begin(), log_probs.end(), 0.0) / static_cast<double>(log_probs.size());
+}
+
+}  // namespace sonde
