@@ -15,7 +15,7 @@ constexpr PartName kGgufPerLayer[] = {
 };
 
 ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
-  ModelSpec spec = spec_of_config(config, {.context = 4096, .eps = 1e-5});
+  ModelSpec spec = spec_of_config(config, {.context = 4096, .eps = 1e-5, .rope = {.fraction = 1}});
   const std::int64_t window = config.integer("sliding_window", 0);
   spec.windows = windows_of_config(config, spec, window, [](std::int64_t) { return true; });
   config.expect("attention_bias", false);

@@ -75,7 +75,10 @@ RopeSpec read_object(ConfigReader& object, const ModelSpec& spec, const RopeDefa
                      std::optional<double> outer_original) {
   RopeSpec rope;
   rope.theta = object.real("rope_theta", defaults.theta);
-  if (defaults.fraction > 0) set_width(rope, spec, object.real("partial_rotary_factor", defaults.fraction));
+  if (defaults.fraction > 0)
+    set_width(rope, spec, object.real("partial_rotary_factor", defaults.fraction));
+  else
+    object.expect("partial_rotary_factor", 1.0);
   read_scaling(object, rope, static_cast<double>(spec.context), outer_original);
   object.claim({"finetuned"});  // how the stretched weights came to be
   return rope;
@@ -90,7 +93,10 @@ RopeSpec rope_from_object(ConfigReader& object, const ModelSpec& spec, const Rop
 RopeSpec rope_from_config(ConfigReader& config, const ModelSpec& spec, const RopeDefaults& defaults) {
   RopeDefaults outer;  // the older generation: beside the scaling rule, not in it
   outer.theta = config.real("rope_theta", defaults.theta);
-  if (defaults.fraction > 0) outer.fraction = config.real("partial_rotary_factor", defaults.fraction);
+  if (defaults.fraction > 0)
+    outer.fraction = config.real("partial_rotary_factor", defaults.fraction);
+  else
+    config.expect("partial_rotary_factor", 1.0);
   std::optional<double> outer_original;
   if (config.has("original_max_position_embeddings"))
     outer_original = config.real("original_max_position_embeddings");
