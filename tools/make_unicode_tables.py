@@ -22,6 +22,19 @@ CLASSES = [
     ["llama_L"],
     ["llama_N"],
     ["llama_s"],
+    ["hf_regex_\\p{M}"],
+    ["hf_regex_\\p{P}"],
+    ["hf_regex_\\p{S}"],
+    ["hf_regex_\\p{Lu}"],
+    ["hf_regex_\\p{Ll}"],
+    ["hf_regex_\\p{Lt}"],
+    ["hf_regex_\\p{Lm}"],
+    ["hf_regex_\\p{Lo}"],
+    ["hf_regex_\\p{Nd}"],
+    ["hf_regex_\\p{Nl}"],
+    ["hf_regex_\\p{No}"],
+    ["hf_regex_\\w"],
+    ["hf_punctuation"],
 ]
 # Connector punctuation, joiners, and the symbols that are Alphabetic (Other_Alphabetic outside the marks).
 EXTRA_WORD = "5F,200C-200D,203F-2040,2054,24B6-24E9,FE33-FE34,FE4D-FE4F,FF3F,1F130-1F149,1F150-1F169,1F170-1F189"

@@ -21,6 +21,7 @@ struct Piece {
 struct Pieces {
   std::string_view text;      // valid UTF-8: the source, or `edited` once a stage has changed it
   std::vector<Piece> pieces;  // in order
+  bool at_start = false;      // the first piece begins the whole text
   bool want_spans = false;    // keep track of what each byte of the text stands for
 
   std::vector<Piece> cut;    // a stage writes its result here and swaps

@@ -17,6 +17,19 @@ enum UnicodeClass : std::uint32_t {
   kLlamaLetter = 1u << 5,
   kLlamaNumber = 1u << 6,
   kLlamaSpace = 1u << 7,
+  kHfMark = 1u << 8,
+  kHfPunctuationCategory = 1u << 9,  // \p{P}
+  kHfSymbol = 1u << 10,
+  kHfUpper = 1u << 11,  // Lu, and so on
+  kHfLower = 1u << 12,
+  kHfTitle = 1u << 13,
+  kHfModifier = 1u << 14,
+  kHfOtherLetter = 1u << 15,
+  kHfDecimal = 1u << 16,
+  kHfLetterNumber = 1u << 17,
+  kHfOtherNumber = 1u << 18,
+  kHfRegexWord = 1u << 19,     // \w of its regular expressions
+  kHfPunctuation = 1u << 20,   // pre-tokenizer Punctuation
 };
 
 struct UnicodeRun {
