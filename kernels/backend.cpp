@@ -122,6 +122,12 @@ std::int64_t Documents::longest() const {
   return most;
 }
 
+OwnedTensor Backend::on_device(OwnedTensor host) {
+  OwnedTensor moved;
+  moved.view = on_device(host.view, moved.buffer);
+  return moved.view.data == host.view.data ? std::move(host) : std::move(moved);
+}
+
 void Backend::dequantise(Tensor out, Tensor raw) {
   expect("dequantise", "out", out.reshape_row({out.width()}), {kAny, kAny});
   expect_contiguous("dequantise", "out", out);

@@ -83,7 +83,17 @@ class Backend {
   virtual std::string path(
       Precision precision) const = 0;  // "avx2-f32": decides the bits, goes into manifests
 
-  // ---- weights
+  // ---- memory: the tensors of ops lie where the backend computes, and hosts read only the host's
+  virtual DeviceKind device() const = 0;
+  virtual Buffer allocate(std::int64_t bytes) = 0;  // for tensors of ops
+  virtual void wait() = 0;                          // until all ops are done; an Error of any of them
+  // The same values where ops, or the host, can read them: the tensor itself where it lies there, else a
+  // contiguous copy in `memory`, which is grown.
+  virtual Tensor on_device(Tensor host /*any dtype*/, Buffer& memory) = 0;
+  virtual Tensor on_host(Tensor device /*any dtype*/, Buffer& memory) = 0;
+  OwnedTensor on_device(OwnedTensor host);
+
+  // ---- weights: those of the file are the host's
   void dequantise(Tensor out /*f32 [n]*/, Tensor raw /*any dtype, n values*/);
   std::unique_ptr<Weight> prepare_weight(Tensor w /*f32 [N, K]*/, Precision precision);
   // The same bits as prepare_weight of the dequantised rows, without a copy of them: raw rows stay where they

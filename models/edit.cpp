@@ -141,9 +141,14 @@ void apply_edit(Backend& backend, const Edit& edit, Tensor x, std::span<const st
         fail("edit at {}: found a value of {}, expected rows of {}", name(edit.site), all.describe(), width);
       return some;
     };
+    OwnedTensor constant_row;
+    const auto everywhere = [&](float value) {
+      constant_row = backend.on_device(filled(width, value));
+      return constant_row.view;
+    };
     const auto constant = [&](float value) {
       if (edit.keys || edit.op == EditOp::mask_scores) return backend.fill_columns(slab, rows, keys, value);
-      return backend.replace_rows(slab, rows, filled(width, value).view);
+      return backend.replace_rows(slab, rows, everywhere(value));
     };
     switch (edit.op) {
       case EditOp::replace:
@@ -159,8 +164,7 @@ void apply_edit(Backend& backend, const Edit& edit, Tensor x, std::span<const st
         constant(-std::numeric_limits<float>::infinity());
         break;
       case EditOp::add:
-        backend.add_rows(slab, rows, edit.number ? filled(width, *edit.number).view : given(),
-                         edit.coefficient);
+        backend.add_rows(slab, rows, edit.number ? everywhere(*edit.number) : given(), edit.coefficient);
         break;
       case EditOp::scale:
         backend.scale_rows(slab, rows, edit.coefficient);

@@ -140,10 +140,10 @@ void Generator::State::begin(const std::vector<std::vector<std::int32_t>>& promp
       std::min(options.sequences, static_cast<std::int64_t>(std::max<std::size_t>(1, prompts.size())));
   slot_rows = longest;
   const std::int64_t width = spec.n_kv_heads * spec.d_head, rows = slots * slot_rows;
-  k_memory = Buffer(spec.n_layers * rows * width * 4);
-  v_memory = Buffer(spec.n_layers * rows * width * 4);
-  cache.k = Tensor(k_memory.data(), DType::f32, {spec.n_layers, rows, width});
-  cache.v = Tensor(v_memory.data(), DType::f32, {spec.n_layers, rows, width});
+  k_memory = backend.allocate(spec.n_layers * rows * width * 4);
+  v_memory = backend.allocate(spec.n_layers * rows * width * 4);
+  cache.k = k_memory.tensor(DType::f32, {spec.n_layers, rows, width});
+  cache.v = v_memory.tensor(DType::f32, {spec.n_layers, rows, width});
   free_slots.clear();
   for (std::int64_t i = slots; i-- > 0;) free_slots.push_back(static_cast<std::int32_t>(i * slot_rows));
   // A batch holds one prompt at least, and next to it a token of every sequence that decodes.

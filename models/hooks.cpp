@@ -8,6 +8,14 @@
 namespace sonde {
 namespace {
 
+// As many contiguous rows of this shape, yet without memory.
+Tensor rows_like(Tensor x, std::int64_t rows) {
+  x.data = nullptr;
+  x.shape[0] = rows;
+  x.row_stride = x.width();
+  return x;
+}
+
 bool after_blocks(Hook hook) { return hook >= Hook::ln_final_scale; }
 
 }  // namespace
@@ -23,6 +31,7 @@ void Hooks::capture(std::span<const Site> sites, CaptureSink& sink) {
 
 void Hooks::edit(Edit edit, const HookSizes& sizes) {
   check_edit(edit, sizes);
+  if (!edit.value.view.empty()) edit.value = backend_.on_device(std::move(edit.value));
   flags_[index(edit.site)] |= kEdited;
   edits_.push_back(std::move(edit));
 }
@@ -110,12 +119,10 @@ void Hooks::run(Site site, Tensor x, std::int64_t first_row) {
   if ((flags_[index(site)] & kCaptured) == 0) return;
   const Found found = find(selected_, first_row, x.rows());
   if (found.rows.empty()) return;
-  const std::int64_t at = found.index.front();
-  if (static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous())
-    return sink_->put(site, x, at);
-  Tensor gathered = scratch(static_cast<std::int64_t>(found.rows.size()), x);
-  backend_.gather_rows(gathered, x, found.rows);
-  sink_->put(site, gathered, at);
+  const bool whole = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();
+  const Tensor rows = whole ? x : gathered(x, found.rows);
+  sink_->put(site, sink_->takes_device_rows() ? rows : backend_.on_host(rows, host_rows_),
+             found.index.front());
 }
 
 // Scores and patterns come one sequence at a time, all else for the whole batch.
@@ -129,7 +136,10 @@ void Hooks::run(const Edit& edit, const Chosen& chosen, Tensor x, std::int64_t f
   }
   Tensor values;
   if (edit.rows) {
-    values = scratch(static_cast<std::int64_t>(found.rows.size()), x);
+    values = rows_like(x, static_cast<std::int64_t>(found.rows.size()));
+    if (const std::int64_t bytes = values.count() * 4; given_.bytes() < bytes) given_ = Buffer(bytes);
+    values.data = given_.data();
+    values.device = DeviceKind::cpu;
     std::int64_t row = 0;
     for (std::size_t s = 0; s < chosen.sequences.size(); ++s) {
       const Choice& choice = chosen.sequences[s];
@@ -139,19 +149,18 @@ void Hooks::run(const Edit& edit, const Chosen& chosen, Tensor x, std::int64_t f
         edit.rows->read(values.slice_rows(row, 1), documents_[s], choice.positions, choice.first + k);
       }
     }
-    values = values.reshape_row({values.width()});
+    values = backend_.on_device(values.reshape_row({values.width()}), values_);
   }
   apply_edit(backend_, edit, x, found.rows, values, keys);
 }
 
-Tensor Hooks::scratch(std::int64_t rows, Tensor like) {
-  const std::int64_t bytes = rows * like.width() * 4;
-  if (scratch_.bytes() < bytes) scratch_ = Buffer(bytes);
-  Tensor t = like;
-  t.data = scratch_.data();
-  t.shape[0] = rows;
-  t.row_stride = like.width();
-  return t;
+Tensor Hooks::gathered(Tensor x, std::span<const std::int32_t> rows) {
+  Tensor y = rows_like(x, static_cast<std::int64_t>(rows.size()));
+  if (const std::int64_t bytes = y.count() * 4; gathered_.bytes() < bytes)
+    gathered_ = backend_.allocate(bytes);
+  y.data = gathered_.data();
+  backend_.gather_rows(y, x, rows);
+  return y;
 }
 
 }  // namespace sonde

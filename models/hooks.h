@@ -87,7 +87,7 @@ class Hooks {
     std::vector<std::int32_t> rows, index;
   };
   Found find(std::span<const std::int32_t> tokens, std::int64_t first_row, std::int64_t n) const;
-  Tensor scratch(std::int64_t rows, Tensor like);
+  Tensor gathered(Tensor x, std::span<const std::int32_t> rows);
 
   Backend& backend_;
   std::int64_t n_layers_;
@@ -99,7 +99,8 @@ class Hooks {
   std::vector<std::int32_t> starts_;    // of the batch's sequences
   std::vector<std::int64_t> documents_;
   bool reduced_ = false;
-  Buffer scratch_;
+  Buffer gathered_, host_rows_;  // of a capture
+  Buffer given_, values_;        // of an edit, on the host and where it runs
 };
 
 }  // namespace sonde

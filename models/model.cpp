@@ -75,13 +75,13 @@ void refuse_nonfinite(const FileTensor& tensor, Tensor values, std::int64_t firs
 
 class FileWeights : public WeightSource {
  public:
-  FileWeights(const ModelFiles& files, std::int64_t experts, Backend& backend)
-      : files_(files), experts_(experts), backend_(backend) {}
+  FileWeights(const ModelFiles& files, std::int64_t experts)
+      : files_(files), experts_(experts), host_(make_cpu_backend()) {}
 
   void read(const TensorRow& row, Tensor out) override {
     const FileTensor& tensor = find_tensor(files_, row, experts_);
     const Tensor flat(out.data, DType::f32, {out.count()});
-    backend_.dequantise(flat, stored_view(tensor, row));
+    host_->dequantise(flat, stored_view(tensor, row));
     refuse_nonfinite(tensor, flat);
     restore_order(row, flat);
   }
@@ -107,7 +107,7 @@ class FileWeights : public WeightSource {
     for (std::int64_t first = 0; first < rows.rows(); first += at_once) {
       const std::int64_t n = std::min(at_once, rows.rows() - first);
       const Tensor some = values.view.slice_rows(0, n * width);
-      backend_.dequantise(some, rows.slice_rows(first, n));
+      host_->dequantise(some, rows.slice_rows(first, n));
       refuse_nonfinite(tensor, some, first * width);
     }
   }
@@ -118,7 +118,7 @@ class FileWeights : public WeightSource {
  private:
   const ModelFiles& files_;
   std::int64_t experts_;
-  Backend& backend_;
+  std::unique_ptr<Backend> host_;  // reads what the host has mapped, whatever runs the model
 };
 
 class RandomWeights : public WeightSource {
@@ -151,7 +151,7 @@ class Builder {
     for (const TensorRow& row : table) rows_[{row.layer, row.expert, row.part}].push_back(&row);
   }
 
-  OwnedTensor tensor(Part part, int layer = -1) { return stack(rows_of({part}, layer)); }
+  OwnedTensor tensor(Part part, int layer = -1) { return stack_on_device({part}, layer); }
   NormWeights norm(Part weight, Part bias, int layer = -1) {
     return {tensor(weight, layer), tensor(bias, layer)};
   }
@@ -185,7 +185,7 @@ class Builder {
     b.ln2 = norm(Part::ln2, Part::ln2_bias, l);
     b.ln2_post = norm(Part::ln2_post, l);
     b.qkv = weight({Part::qkv, Part::q, Part::k, Part::v}, l);
-    b.qkv_bias = stack(rows_of({Part::qkv_bias, Part::q_bias, Part::k_bias, Part::v_bias}, l));
+    b.qkv_bias = stack_on_device({Part::qkv_bias, Part::q_bias, Part::k_bias, Part::v_bias}, l);
     b.q_norm = tensor(Part::q_norm, l);
     b.k_norm = tensor(Part::k_norm, l);
     b.attn_out = weight({Part::attn_out}, l);
@@ -195,9 +195,9 @@ class Builder {
     for (int e = experts > 0 ? 0 : -1; e < experts; ++e) {
       MlpWeights& mlp = b.mlps.emplace_back();
       mlp.up = weight({Part::gate_up, Part::gate, Part::up}, l, e);
-      mlp.up_bias = stack(rows_of({Part::gate_bias, Part::up_bias}, l, e));
+      mlp.up_bias = stack_on_device({Part::gate_bias, Part::up_bias}, l, e);
       mlp.down = weight({Part::down}, l, e);
-      mlp.down_bias = stack(rows_of({Part::down_bias}, l, e));
+      mlp.down_bias = stack_on_device({Part::down_bias}, l, e);
     }
     return b;
   }
@@ -209,6 +209,10 @@ class Builder {
       if (const auto at = rows_.find({layer, expert, part}); at != rows_.end())
         rows.insert(rows.end(), at->second.begin(), at->second.end());
     return rows;
+  }
+
+  OwnedTensor stack_on_device(std::initializer_list<Part> parts, int layer, int expert = -1) {
+    return backend_.on_device(stack(rows_of(parts, layer, expert)));
   }
 
   // Tensors below each other: f32 [sum of rows, K] or [sum], empty without any.
@@ -275,16 +279,16 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
               .fingerprint = {},
               .files = std::move(files),
               .embed = {},
-              .random_embed = {},
+              .embed_memory = {},
               .blocks = {},
               .positions = {},
               .ln_final = {},
               .head = {}};
   model.fingerprint = fingerprint_of(model.spec, model.files, table);
-  FileWeights source(model.files, model.spec.n_experts, backend);
+  FileWeights source(model.files, model.spec.n_experts);
   const FileTensor& embed = find_tensor(model.files, table.front(), 0);
   source.check_embedding(embed);
-  model.embed = embed.view;
+  model.embed = backend.on_device(embed.view, model.embed_memory.buffer);
   build(model, table, source, options, backend);
   return model;
 }
@@ -295,16 +299,17 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
               .fingerprint = fmt::format("random-{}", seed),
               .files = {},
               .embed = {},
-              .random_embed = {},
+              .embed_memory = {},
               .blocks = {},
               .positions = {},
               .ln_final = {},
               .head = {}};
   RandomWeights source(seed);
   const std::vector<TensorRow> table = name_tensors(spec, gguf_names());
-  model.random_embed = make_tensor(DType::f32, {spec.vocab, spec.d_model});
-  source.read(table.front(), model.random_embed.view);
-  model.embed = model.random_embed.view;
+  model.embed_memory = make_tensor(DType::f32, {spec.vocab, spec.d_model});
+  source.read(table.front(), model.embed_memory.view);
+  model.embed_memory = backend.on_device(std::move(model.embed_memory));
+  model.embed = model.embed_memory.view;
   build(model, table, source, options, backend);
   return model;
 }

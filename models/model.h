@@ -53,9 +53,9 @@ struct Model {
   ModelSpec spec;
   std::string name;          // folder or file name
   std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
-  ModelFiles files;          // keeps the embedding table mapped
+  ModelFiles files;          // keeps the embedding table and kept weights mapped
   Tensor embed;              // [V, D] in the file's dtype
-  OwnedTensor random_embed;  // its memory where the weights are random
+  OwnedTensor embed_memory;  // its memory where that isn't the mapped file's
   std::vector<BlockWeights> blocks;
   OwnedTensor positions;         // f32 [context, D] where positions are learned
   NormWeights ln_final;          // [D]

@@ -63,6 +63,7 @@ std::vector<double> rope_frequencies(const RopeSpec& rope, std::int64_t width, s
 
 void RopeRows::append(std::span<const double> frequencies, std::int64_t first_position,
                       std::int64_t end_position) {
+  ++version_;
   const std::size_t half = frequencies.size(), old = cos_.size();
   const auto n = static_cast<std::size_t>(end_position - first_position);
   cos_.resize(old + n * half);

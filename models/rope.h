@@ -22,6 +22,7 @@ class RopeRows {
   // For each token of the batch, the row of table() that holds its angles.
   std::vector<std::int32_t> rows(const Documents& documents, std::span<const std::int32_t> positions);
   RopeTable table();
+  std::int64_t version() const { return version_; }  // another one: table() has changed
 
  private:
   void append(std::span<const double> frequencies, std::int64_t first_position, std::int64_t end_position);
@@ -30,6 +31,7 @@ class RopeRows {
   std::int64_t width_;
   std::int64_t shared_rows_ = 0;  // rows [0, shared_rows_): positions with the length-independent frequencies
   std::vector<float> cos_, sin_;  // [rows, R/2]
+  std::int64_t version_ = 0;
 };
 
 }  // namespace sonde

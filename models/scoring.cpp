@@ -14,6 +14,8 @@ class LogProbSink : public CaptureSink {
  public:
   explicit LogProbSink(Backend& backend) : backend_(backend) {}
 
+  bool takes_device_rows() const override { return true; }
+
   std::vector<std::int32_t> targets;  // of the batch's selected tokens
   std::vector<double> log_probs;
 

@@ -44,35 +44,36 @@ std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRow
 Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_tokens)
     : model_(model),
       backend_(backend),
-      rope_{RopeRows(model.spec.rope, model.spec.rope_width()), {}},
+      rope_{.rows = RopeRows(model.spec.rope, model.spec.rope_width())},
       max_tokens_(max_tokens) {
-  if (model.spec.local_rope) local_rope_ = {RopeRows(*model.spec.local_rope, model.spec.rope_width()), {}};
+  if (model.spec.local_rope)
+    local_rope_.emplace(Positions{.rows = RopeRows(*model.spec.local_rope, model.spec.rope_width())});
   const WorkspaceBytes w = workspace(model.spec, max_tokens);
-  resid_memory_ = Buffer(w.resid);
-  normed_memory_ = Buffer(w.resid);
-  delta_memory_ = Buffer(w.resid);
-  if (model.spec.shared_norm) kept_memory_ = Buffer(w.resid);
-  scale_memory_ = Buffer(w.scale);
-  qkv_memory_ = Buffer(w.qkv);
-  z_memory_ = Buffer(w.z);
-  gate_up_memory_ = Buffer(w.gate_up);
-  mlp_memory_ = Buffer(w.mlp);
-  router_memory_ = Buffer(w.router);
-  expert_memory_ = Buffer(w.expert);
+  resid_memory_ = backend.allocate(w.resid);
+  normed_memory_ = backend.allocate(w.resid);
+  delta_memory_ = backend.allocate(w.resid);
+  if (model.spec.shared_norm) kept_memory_ = backend.allocate(w.resid);
+  scale_memory_ = backend.allocate(w.scale);
+  qkv_memory_ = backend.allocate(w.qkv);
+  z_memory_ = backend.allocate(w.z);
+  gate_up_memory_ = backend.allocate(w.gate_up);
+  mlp_memory_ = backend.allocate(w.mlp);
+  router_memory_ = backend.allocate(w.router);
+  expert_memory_ = backend.allocate(w.expert);
 }
 
 void Transformer::set_rows(std::int64_t rows) {
   const ModelSpec& s = model_.spec;
   const std::int64_t q = s.n_heads * s.d_head, kv = s.n_kv_heads * s.d_head;
-  resid_ = Tensor(resid_memory_.data(), DType::f32, {rows, s.d_model});
-  normed_ = Tensor(normed_memory_.data(), DType::f32, {rows, s.d_model});
-  delta_ = Tensor(delta_memory_.data(), DType::f32, {rows, s.d_model});
-  scale_ = Tensor(scale_memory_.data(), DType::f32, {rows, 1});
-  qkv_ = Tensor(qkv_memory_.data(), DType::f32, {rows, q + 2 * kv});
+  resid_ = resid_memory_.tensor(DType::f32, {rows, s.d_model});
+  normed_ = normed_memory_.tensor(DType::f32, {rows, s.d_model});
+  delta_ = delta_memory_.tensor(DType::f32, {rows, s.d_model});
+  scale_ = scale_memory_.tensor(DType::f32, {rows, 1});
+  qkv_ = qkv_memory_.tensor(DType::f32, {rows, q + 2 * kv});
   q_ = qkv_.slice_columns(0, q).reshape_row({s.n_heads, s.d_head});
   k_ = qkv_.slice_columns(q, kv).reshape_row({s.n_kv_heads, s.d_head});
   v_ = qkv_.slice_columns(q + kv, kv).reshape_row({s.n_kv_heads, s.d_head});
-  z_ = Tensor(z_memory_.data(), DType::f32, {rows, s.n_heads, s.d_head});
+  z_ = z_memory_.tensor(DType::f32, {rows, s.n_heads, s.d_head});
 }
 
 void Transformer::forward(const Batch& batch, Hooks& hooks) {
@@ -91,8 +92,8 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
     hooks.at({Hook::pos_embed}, delta_);
     backend_.add(resid_, resid_, delta_);
   } else {
-    rope_.row_of_token = rope_.rows.rows(batch.documents, batch.positions);
-    if (local_rope_) local_rope_->row_of_token = local_rope_->rows.rows(batch.documents, batch.positions);
+    place_positions(rope_, batch);
+    if (local_rope_) place_positions(*local_rope_, batch);
   }
 
   const auto layers = static_cast<int>(hooks.layers_needed());
@@ -105,6 +106,15 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   }
   if (hooks.needs_final_norm()) norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
   if (hooks.needs_logits()) logits(hooks);
+}
+
+void Transformer::place_positions(Positions& positions, const Batch& batch) {
+  positions.row_of_token = positions.rows.rows(batch.documents, batch.positions);
+  if (positions.placed == positions.rows.version()) return;
+  positions.placed = positions.rows.version();
+  const RopeTable table = positions.rows.table();
+  positions.table = {backend_.on_device(table.cos, positions.cos_memory),
+                     backend_.on_device(table.sin, positions.sin_memory)};
 }
 
 void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows) {
@@ -161,8 +171,8 @@ void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
 void Transformer::dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hooks* hooks) {
   const ModelSpec& s = model_.spec;
   const std::int64_t rows = x.rows(), f = w.down->k();
-  const Tensor pre(gate_up_memory_.data(), DType::f32, {rows, w.up->n()});
-  const Tensor post(mlp_memory_.data(), DType::f32, {rows, f});
+  const Tensor pre = gate_up_memory_.tensor(DType::f32, {rows, w.up->n()});
+  const Tensor post = mlp_memory_.tensor(DType::f32, {rows, f});
   backend_.linear(pre, x, *w.up, w.up_bias.view);
   const Tensor gate = pre.slice_columns(0, f);
   if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate);
@@ -182,20 +192,22 @@ void Transformer::experts(Tensor x, int l, Hooks& hooks) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
   const ModelSpec& s = model_.spec;
   const std::int64_t rows = x.rows(), chosen = s.experts_per_token;
-  const Tensor scores(router_memory_.data(), DType::f32, {rows, s.n_experts});
-  const Tensor indices(scores.f32() + scores.count(), DType::f32, {rows, chosen});
-  const Tensor weights(indices.f32() + indices.count(), DType::f32, {rows, chosen});
+  const Tensor scores = router_memory_.tensor(DType::f32, {rows, s.n_experts});
+  const Tensor indices = scores.part(scores.count(), {rows, chosen});
+  const Tensor weights = indices.part(indices.count(), {rows, chosen});
   backend_.linear(scores, x, *w.router);
   hooks.at({Hook::router_logits, l}, scores);
   backend_.route(weights, indices, scores, s.renormalise_experts ? Renormalise::yes : Renormalise::no);
   hooks.at({Hook::expert_indices, l}, indices);
   hooks.at({Hook::expert_weights, l}, weights);
 
+  const Tensor choice = backend_.on_host(indices, choice_memory_);
+  const Tensor share = backend_.on_host(weights, share_memory_);
   std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(s.n_experts));
   std::vector<std::vector<float>> shares(tokens.size());
   for (std::int64_t t = 0; t < rows; ++t)
     for (std::int64_t i = 0; i < chosen; ++i) {
-      const float e = indices.row(t)[i];
+      const float e = choice.row(t)[i];
       if (!(e >= 0 && e < static_cast<float>(s.n_experts) && e == std::floor(e)))
         fail("{}: an edit left {}, expected an expert from 0 to {}", name(Site{Hook::expert_indices, l}), e,
              s.n_experts - 1);
@@ -203,15 +215,15 @@ void Transformer::experts(Tensor x, int l, Hooks& hooks) {
       if (!list.empty() && list.back() == t)
         fail("{}: an edit sends a token to expert {} twice", name(Site{Hook::expert_indices, l}), e);
       list.push_back(static_cast<std::int32_t>(t));
-      shares[static_cast<std::size_t>(e)].push_back(weights.row(t)[i]);
+      shares[static_cast<std::size_t>(e)].push_back(share.row(t)[i]);
     }
 
   backend_.zero(delta_);
   for (std::size_t e = 0; e < tokens.size(); ++e) {
     const auto n = static_cast<std::int64_t>(tokens[e].size());
     if (n == 0) continue;
-    const Tensor in(expert_memory_.data(), DType::f32, {n, s.d_model});
-    const Tensor out(in.f32() + in.count(), DType::f32, {n, s.d_model});
+    const Tensor in = expert_memory_.tensor(DType::f32, {n, s.d_model});
+    const Tensor out = in.part(in.count(), {n, s.d_model});
     backend_.gather_rows(in, x, tokens[e]);
     dense_mlp(out, in, w.mlps[e], l, nullptr);
     backend_.scatter_add_rows(delta_, tokens[e], out, shares[e]);
@@ -267,8 +279,7 @@ void Transformer::qk_norm(Tensor x, const OwnedTensor& weight) {
   if (s.qk_norm == QkNorm::whole)
     backend_.norm(s.norm, x.reshape_row({width}), x.reshape_row({width}), weight.view, {}, eps);
   else if (s.qk_norm != QkNorm::none)
-    backend_.norm_heads(s.norm, x, x, Tensor(weight.view.data, DType::f32, {width / s.d_head, s.d_head}),
-                        eps);
+    backend_.norm_heads(s.norm, x, x, weight.view.part(0, {width / s.d_head, s.d_head}), eps);
 }
 
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
@@ -282,8 +293,8 @@ void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   if (!s.learned_positions) {
     Positions& positions = local_rope_ && s.window(l) > 0 ? *local_rope_ : rope_;
     const RopePairs pairs = s.rope_of(l).pairs;
-    backend_.rope(q_, q_, positions.row_of_token, positions.rows.table(), pairs);
-    backend_.rope(k_, k_, positions.row_of_token, positions.rows.table(), pairs);
+    backend_.rope(q_, q_, positions.row_of_token, positions.table, pairs);
+    backend_.rope(k_, k_, positions.row_of_token, positions.table, pairs);
     hooks.at({Hook::rot_q, l}, q_);
     hooks.at({Hook::rot_k, l}, k_);
   }
@@ -302,7 +313,7 @@ Transformer::Keys Transformer::keys_of(const Batch& batch, int l) {
   const ModelSpec& s = model_.spec;
   const auto layer = [&](Tensor all) {
     const std::int64_t rows = all.dim(1);
-    return Tensor(all.f32() + l * rows * all.dim(2), DType::f32, {rows, all.dim(2)});
+    return all.part(l * rows * all.dim(2), {rows, all.dim(2)});
   };
   const Tensor k = layer(batch.cache->k), v = layer(batch.cache->v);
   const std::int64_t width = s.n_kv_heads * s.d_head;
@@ -335,12 +346,12 @@ void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int
     const std::int64_t first_key = cached ? keys.ranges.first[i] : first;
     const std::int64_t n_keys = cached ? keys.ranges.count[i] : n;
     const std::int64_t bytes = n * n_keys * heads * 4;
-    if (scores_memory_.bytes() < bytes) scores_memory_ = Buffer(bytes);
+    if (scores_memory_.bytes() < bytes) scores_memory_ = backend_.allocate(bytes);
     const std::int32_t starts[] = {0, static_cast<std::int32_t>(n)}, zero[] = {0},
                        counts[] = {static_cast<std::int32_t>(n_keys)};
     const Documents document{starts};
     const KeyRanges range{zero, counts};
-    const Tensor scores(scores_memory_.data(), DType::f32, {n, heads, n_keys});
+    const Tensor scores = scores_memory_.tensor(DType::f32, {n, heads, n_keys});
     backend_.attention_scores(scores, q_.slice_rows(first, n), keys.k.slice_rows(first_key, n_keys), document,
                               range, spec);
     hooks.at({Hook::attn_scores, l}, scores, first);
@@ -355,10 +366,10 @@ void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int
 void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
   const auto kept = static_cast<std::int64_t>(batch.selected.size());
   if (kept == resid_.rows()) return;
-  const Tensor z(qkv_memory_.data(), DType::f32,
-                 {kept, model_.spec.n_heads, model_.spec.d_head});  // q, k, v are done with
-  if (model_.spec.shared_norm) {                                    // the MLP is yet to read these
-    backend_.gather_rows(Tensor(kept_memory_.data(), DType::f32, {kept, model_.spec.d_model}), normed_,
+  const Tensor z = qkv_memory_.tensor(
+      DType::f32, {kept, model_.spec.n_heads, model_.spec.d_head});  // q, k, v are done with
+  if (model_.spec.shared_norm) {                                     // the MLP is yet to read these
+    backend_.gather_rows(kept_memory_.tensor(DType::f32, {kept, model_.spec.d_model}), normed_,
                          batch.selected);
     std::swap(normed_memory_, kept_memory_);
   }
@@ -373,10 +384,10 @@ void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
 void Transformer::logits(Hooks& hooks) {
   sonde_check(model_.head != nullptr, "logits were asked for and the head is not loaded");
   const std::int64_t vocab = model_.spec.vocab, rows = normed_.rows();
-  if (logits_memory_.bytes() == 0) logits_memory_ = Buffer(logits_bytes(model_.spec));
+  if (logits_memory_.bytes() == 0) logits_memory_ = backend_.allocate(logits_bytes(model_.spec));
   for (std::int64_t first = 0; first < rows; first += kLogitRows) {
     const std::int64_t n = std::min(kLogitRows, rows - first);
-    const Tensor y(logits_memory_.data(), DType::f32, {n, vocab});
+    const Tensor y = logits_memory_.tensor(DType::f32, {n, vocab});
     backend_.linear(y, normed_.slice_rows(first, n), *model_.head);
     if (model_.spec.logit_scale != 1) backend_.scale(y, y, static_cast<float>(model_.spec.logit_scale));
     if (model_.spec.logit_softcap > 0) backend_.softcap(y, y, static_cast<float>(model_.spec.logit_softcap));

@@ -53,8 +53,12 @@ class Transformer {
   // Positions of one kind of layer, and the row of each token in its table.
   struct Positions {
     RopeRows rows;
-    std::vector<std::int32_t> row_of_token;  // [T]
+    std::vector<std::int32_t> row_of_token = {};  // [T]
+    RopeTable table = {};                         // rows' table where the backend reads it
+    Buffer cos_memory = {}, sin_memory = {};
+    std::int64_t placed = -1;  // version of rows that table shows
   };
+  void place_positions(Positions& positions, const Batch& batch);
   Positions rope_;
   std::optional<Positions> local_rope_;  // of layers with a window, where they differ
 
@@ -68,6 +72,7 @@ class Transformer {
   Buffer scores_memory_, logits_memory_;  // sized when a hook first wants them
   Buffer kept_memory_;                    // [T, D] normed rows kept for a parallel block's MLP
   Buffer router_memory_, expert_memory_;  // [T, X + 2k]; rows gathered for one expert
+  Buffer choice_memory_, share_memory_;   // the router's choice, for the host
   Tensor resid_;                          // [T, D] the residual stream
   Tensor normed_;                         // [T, D]
   Tensor scale_;                          // [T, 1] divisor of a norm, where hooks see it

@@ -11,6 +11,8 @@ namespace sonde {
 class CaptureSink {
  public:
   virtual ~CaptureSink() = default;
+  // true: rows come where the backend computes, for a sink that gives them to ops; false: to the host.
+  virtual bool takes_device_rows() const { return false; }
   // rows: f32 [n, ...], the selected tokens [row0, row0 + n) of the current batch, at one site. The sink
   // copies what it keeps before it returns. For RowShape::HS the last dim may be shorter than the store's S:
   // the sink pads keys with -inf (scores) or 0 (pattern).

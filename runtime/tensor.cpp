@@ -21,6 +21,20 @@ std::int64_t Tensor::width() const {
   return n;
 }
 
+std::string_view name(DeviceKind device) {
+  return device == DeviceKind::cpu ? "cpu" : device == DeviceKind::cuda ? "cuda" : "emulated";
+}
+
+void refuse_host_access(DeviceKind device) {
+  fail("the host reads a tensor of device {}: it needs a copy first", name(device));
+}
+
+Tensor Tensor::part(std::int64_t first, std::initializer_list<std::int64_t> dims) const {
+  Tensor t(data + bytes_of(dtype, first), dtype, dims);
+  t.device = device;
+  return t;
+}
+
 Tensor Tensor::slice_rows(std::int64_t first, std::int64_t n) const {
   sonde_check(first >= 0 && n >= 0 && first + n <= rows(), "rows {}..{} of {}", first, first + n, describe());
   Tensor t = *this;
@@ -64,16 +78,37 @@ Buffer::Buffer(std::int64_t bytes) : bytes_(bytes) {
 #endif
 }
 
+Buffer::Buffer(std::int64_t bytes, std::shared_ptr<DeviceMemory> device)
+    : bytes_(bytes), device_(std::move(device)) {
+  sonde_check(bytes >= 0, "{} bytes", bytes);
+  if (bytes > 0) data_ = device_->allocate(bytes);
+}
+
 Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      device_(std::move(other.device_)) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(device_, other.device_);
   return *this;
 }
 
-Buffer::~Buffer() { std::free(data_); }
+Buffer::~Buffer() {
+  if (device_ == nullptr)
+    std::free(data_);
+  else if (data_ != nullptr)
+    device_->free(data_, bytes_);
+}
+
+Tensor Buffer::tensor(DType dtype, std::initializer_list<std::int64_t> dims) const {
+  Tensor t(data_, dtype, dims);
+  if (device_ != nullptr) t.device = device_->kind();
+  sonde_check(bytes_of(dtype, t.count()) <= bytes_, "{} in {} bytes", t.describe(), bytes_);
+  return t;
+}
 
 OwnedTensor make_tensor(DType dtype, std::initializer_list<std::int64_t> shape) {
   std::int64_t count = 1;

@@ -11,6 +11,12 @@ class CpuBackend : public Backend {
   explicit CpuBackend(CpuPath path) : path_(path), kernels_(kernels_of(path)) {}
   std::string describe() const override;
   std::string path(Precision precision) const override;
+  DeviceKind device() const override { return DeviceKind::cpu; }
+  Buffer allocate(std::int64_t bytes) override { return Buffer(bytes); }
+  void wait() override {}
+  using Backend::on_device;
+  Tensor on_device(Tensor host, Buffer&) override { return host; }
+  Tensor on_host(Tensor device, Buffer&) override { return device; }
 
  protected:
   void do_dequantise(Tensor out, Tensor raw) override;
