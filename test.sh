@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs every test, with sanitizers, too. See --help.
+# Installs what is missing, builds everything and runs every test, a sample with sanitizers, too. See --help.
 set -uo pipefail
 cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--install-only] [--no-install] [--sanitizers] [--long]
+usage: ./test.sh [--install-only] [--no-install] [--quick | --long]
   --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
   --no-install    install nothing
-  --sanitizers    the rooms' tests once more under ASan+UBSan and TSan (--long does that, too)
-  --long          full counts (kill trials, all curves, every test under TSan); keeps docs/last-long-run.md
+  --quick         the release build's tests alone; else a sample of the rooms' tests runs under sanitizers, too
+  --long          full counts (kill trials, all curves, all tests under sanitizers); keeps docs/last-long-run.md
 TEXT
 }
 
 install=yes
 only_install=no
 long=no
-sanitizers=no
+sanitizers=yes
 while (($#)); do
   case "$1" in
     --install-only) only_install=yes ;;
     --no-install) install=no ;;
-    --sanitizers) sanitizers=yes ;;
-    --long) long=yes; sanitizers=yes ;;
+    --quick) sanitizers=no ;;
+    --long) long=yes ;;
     -h|--help) usage; exit 0 ;;
     *) echo "test.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
   esac
@@ -77,17 +77,19 @@ run_tests() {  # preset, then arguments of ctest
     --test-output-size-passed 1000000 --output-junit "$PWD/$logs/$1.xml" "${@:2}"
 }
 
-# The rooms' tests once more under sanitizers, where counts of trials stay short.
+# The rooms' tests once more under sanitizers: every fourth of them, or all with --long; counts of trials stay short.
 rooms='^(runtime|kernels|io|models)$'
-tests_asan() {
+sample() {
   unset SONDE_LONG
+  if [ "$long" = no ]; then export GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=0; fi
+}
+tests_asan() {
+  sample
   export ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
   run_tests asan -R "$rooms"
 }
-# Threads: every fourth test, or all with --long; more threads than cores, for other interleavings.
-tests_tsan() {
-  if [ "$long" = no ]; then export GTEST_TOTAL_SHARDS=4 GTEST_SHARD_INDEX=0; fi
-  unset SONDE_LONG
+tests_tsan() {  # more threads than cores, for other interleavings
+  sample
   export TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 OMP_NUM_THREADS=4
   run_tests tsan -R "$rooms"
 }

@@ -64,8 +64,9 @@ void softmax_row(const RowKernels& rows, float* scores, std::int64_t from, std::
   std::fill(scores + to, scores + padded, 0.0f);
 }
 
-void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q, const PackedHeads& packed,
-            std::int64_t kv_head, std::int64_t e, const AttentionSpec& spec) {
+void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q,
+                  const PackedHeads& packed, std::int64_t kv_head, std::int64_t e,
+                  const AttentionSpec& spec) {
   const GemmKernel& g = kernels.gemm;
   const Block block(g, e);
   for (std::int64_t r = 0; r < task.rows; r += g.mr)
@@ -96,26 +97,41 @@ void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows
       const std::int64_t begin = first_seen(r), end = last_seen(r);
       const std::int64_t height = std::min<std::int64_t>(g.mr, task.rows - r);
       if (end <= begin) continue;
+      std::int64_t skip = 0;  // keys of the first panel that a tile of one row doesn't see
       for (std::int64_t i = r; i < r + height; ++i) {
         float* scores = block.scores + i * kKeys + begin;
         const std::int64_t position = task.first + i;
         const std::int64_t from = std::max<std::int64_t>(0, first_key(position, spec.window) - key0 - begin);
         const std::int64_t to = std::min(end - begin, position + 1 - key0 - begin);
+        if (height == 1) skip = from;
         if (to <= from)
           std::fill(scores, scores + end - begin, 0.0f);
         else
           softmax_row(kernels.rows, scores, from, to, end - begin, spec, block.out + i * block.columns,
                       block.columns, block.largest[i], block.sum[i]);
       }
-      g.pack_x(block.weights, block.scores + r * kKeys + begin, kKeys, static_cast<int>(height), end - begin);
+      const std::int64_t seen = end - begin - skip;
+      g.pack_x(block.weights, block.scores + r * kKeys + begin + skip, kKeys, static_cast<int>(height), seen);
       for (std::int64_t column = 0; column < block.columns; column += g.nr)
         g.tile(block.out + r * block.columns + column, block.columns, block.weights,
-               packed.values(task.document, kv_head, column / g.nr, key0 + begin), end - begin,
+               packed.values(task.document, kv_head, column / g.nr, key0 + begin + skip), seen,
                static_cast<int>(height), g.nr, true, nullptr);
     }
   }
   for (std::int64_t r = 0; r < task.rows; ++r)
     kernels.rows.divide(z.row(task.first + r), block.out + r * block.columns, block.sum[r], e);
+}
+
+// The rows of a tile share its keys: one that a row doesn't see has weight 0 there, and 0 times a value that
+// isn't finite would be NaN. So such a block is done again, each row with its own keys alone.
+void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q, const PackedHeads& packed,
+            std::int64_t kv_head, std::int64_t e, const AttentionSpec& spec) {
+  attend_block(kernels, task, z, q, packed, kv_head, e, spec);
+  if (task.rows == 1 || all_finite(z, task.first, task.rows, e)) return;
+  QueryBlock row = task;
+  row.rows = 1;
+  for (row.first = task.first; row.first < task.first + task.rows; ++row.first)
+    attend_block(kernels, row, z, q, packed, kv_head, e, spec);
 }
 
 }  // namespace

@@ -67,7 +67,9 @@ void CpuBackend::do_softmax(Tensor y, Tensor x) {
   });
 }
 
-// Over all keys of the document, later ones too: an edit may have given them weight.
+// Over all keys of the document, later ones too: an edit may have given them weight. Rows that aren't finite
+// are done again from their first to their last key of any weight: 0 times NaN of a token that a row doesn't
+// see is 0.
 void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                                     const KeyRanges& keys) {
   const GemmKernel& g = kernels_.f32;
@@ -88,6 +90,17 @@ void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Do
         g.tile(out.row(row) + column, out.stride, x,
                packed.values(task.document, task.head / group, column / g.nr, 0), task.keys, rows,
                static_cast<int>(std::min<std::int64_t>(g.nr, e - column)), false, nullptr);
+      if (all_finite(out, row, rows, e)) return;
+      for (std::int64_t t = row; t < row + rows; ++t) {
+        std::int64_t from = 0, to = task.keys;
+        while (to > from && weights.row(t)[to - 1] == 0) --to;
+        while (from < to && weights.row(t)[from] == 0) ++from;
+        g.pack_x(x, weights.row(t) + from, weights.stride, 1, to - from);
+        for (std::int64_t column = 0; column < e; column += g.nr)
+          g.tile(out.row(t) + column, out.stride, x,
+                 packed.values(task.document, task.head / group, column / g.nr, from), to - from, 1,
+                 static_cast<int>(std::min<std::int64_t>(g.nr, e - column)), false, nullptr);
+      }
     });
   }
 }

@@ -15,6 +15,16 @@ struct PackTask {
 
 }  // namespace
 
+bool all_finite(HeadRows x, std::int64_t first, std::int64_t rows, std::int64_t width) {
+  float sum = 0;  // NaN or infinity times zero is NaN and stays
+  for (std::int64_t r = first; r < first + rows; ++r) {
+    const float* row = x.row(r);
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t i = 0; i < width; ++i) sum += row[i] * 0.0f;
+  }
+  return sum == 0;
+}
+
 std::vector<HeadDocument> head_documents(const Documents& documents, const KeyRanges& keys) {
   std::vector<HeadDocument> result;
   for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {

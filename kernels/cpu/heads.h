@@ -19,6 +19,8 @@ inline HeadRows head_rows(Tensor x /*[T, heads, width]*/, std::int64_t start, st
   return {x.row(start) + head * x.dim(2), x.row_stride};
 }
 
+bool all_finite(HeadRows x, std::int64_t first, std::int64_t rows, std::int64_t width);
+
 // One document: rows of its keys in k and v, and of its queries, which are its last tokens, in q.
 struct HeadDocument {
   std::int64_t key_row, keys, query_row, queries;

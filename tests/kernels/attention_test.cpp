@@ -148,12 +148,34 @@ TEST_P(Attention, BitsIgnoreThreadsNeighboursAndPath) {
   }
 }
 
-TEST_P(Attention, NanOfLaterTokensAndOtherDocumentsStaysThere) {
+// A key or value that isn't finite reaches the queries that see it and changes no bit of the others.
+TEST_P(Attention, NanStaysWithTheTokensThatSeeIt) {
   const std::vector<std::int32_t> starts{0, 40, 100};
-  const Random q({100, 2, 16}, 1), k({100, 1, 16}, 2), v({100, 1, 16}, 3), z({100, 2, 16}, 4);
-  k.view.row(60)[3] = std::numeric_limits<float>::quiet_NaN();
-  backend_.attention(z, q, k, v, {starts}, {}, {0.25f});
-  for (std::int64_t t = 0; t < 100; ++t) EXPECT_EQ(std::isnan(z.view.row(t)[0]), t >= 60) << t;
+  constexpr std::int64_t kBad = 57;
+  for (const std::int64_t window : {0, 5, 20})
+    for (const bool in_values : {false, true}) {
+      const Random q({100, 2, 16}, 1), k({100, 1, 16}, 2), v({100, 1, 16}, 3), clean({100, 2, 16}, 4);
+      const Random z({100, 2, 16}, 5), scores({100, 2, 60}, 6), pattern({100, 2, 60}, 7),
+          steps({100, 2, 16}, 8);
+      const Random clean_steps({100, 2, 16}, 9);
+      const AttentionSpec spec{0.25f, 0, window};
+      const auto run = [&](const Tensor& fused, const Tensor& in_steps) {
+        backend_.attention(fused, q, k, v, {starts}, {}, spec);
+        backend_.attention_scores(scores, q, k, {starts}, {}, spec);
+        backend_.softmax(pattern, scores);
+        backend_.attention_apply(in_steps, pattern, v, {starts}, {});
+      };
+      run(clean, clean_steps);
+      (in_values ? v : k).view.row(kBad)[3] = std::numeric_limits<float>::quiet_NaN();
+      run(z, steps);
+      for (std::int64_t t = 0; t < 100; ++t) {
+        const bool sees = t >= kBad && (window == 0 || t < kBad + window);
+        for (const auto& [found, right] : {std::pair<Tensor, Tensor>(z, clean), {steps, clean_steps}}) {
+          EXPECT_EQ(std::isnan(found.row(t)[3]), sees) << t << " window " << window;
+          EXPECT_TRUE(sees || same_bits(found.slice_rows(t, 1), right.slice_rows(t, 1))) << t;
+        }
+      }
+    }
 }
 
 // Weight that an edit puts on a later key counts.
