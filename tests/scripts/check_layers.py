@@ -30,10 +30,21 @@ FOREIGN = [
     (r"(gtest|gmock|benchmark)/.*", r"tests/"),
     (r"Eigen/.*", r"tests/"),
     (r"fmt/.*", r""),
+    (r"(cuda|cublas|nvtx3/)\w*\.h", r"kernels/cuda/"),
+    (r"sanitizer/\w+\.h", r"kernels/emulation/"),
     (r"(omp|immintrin|x86intrin|cpuid|nmmintrin)\.h", r"runtime/|kernels/|io/|tests/|models/probe/"),
-    (r"(unistd|spawn|fcntl|glob|dirent|signal|pthread|sched|strings|time|malloc|poll|dlfcn|link)\.h", r""),
+    (r"(unistd|ucontext|spawn|fcntl|glob|dirent|signal|pthread|sched|strings|time|malloc|poll|dlfcn|link)\.h", r""),
     (r"sys/\w+\.h", r""),
     (r"[a-z_0-9]+", r""),  # the standard library
+]
+
+# (folder, prefix of includes, where they are allowed): rooms within a room; every rule must hold
+WITHIN = [
+    # The emulation knows CUDA, not Sonde's kernels; they reach it through gpu.h alone.
+    ("kernels/emulation/", "kernels/", r"kernels/emulation/"),
+    ("kernels/cuda/", "kernels/emulation/", r"kernels/emulation/emulation\.h"),
+    ("kernels/cpu/", "kernels/cuda/", None),
+    ("kernels/cpu/", "kernels/emulation/", None),
 ]
 
 SOURCE = re.compile(r".*\.(h|hpp|inc|c|cc|cpp|cu|cuh)$")
@@ -56,6 +67,9 @@ def fault(root, path, kind, header):
             return "is no file of ours, counted from the root of the repository"
         if (target := header.split("/")[0]) != room and target not in ROOMS[room]:
             return f"{room} may include only {', '.join(sorted(ROOMS[room] | {room}))}"
+        for folder, prefix, allowed in WITHIN:
+            if path.startswith(folder) and header.startswith(prefix) and not (allowed and re.match(allowed, header)):
+                return f"{folder} may not include it"
         return None
     for pattern, homes in FOREIGN:
         if re.fullmatch(pattern, header):
@@ -79,13 +93,16 @@ def check(root):
 def self_test():
     good = ['io/json.h: #include <nlohmann/json.hpp>', 'io/h5.cpp: #include <hdf5.h>', 'models/a.cpp: #include "io/json.h"',
             'apps/a.cpp: #include <boost/program_options.hpp>', 'kernels/a.h: #include "runtime/tensor.h"',
-            'tests/io/a.cpp: #include "io/json.h"', 'runtime/tensor.h: #include <vector>']
+            'tests/io/a.cpp: #include "io/json.h"', 'kernels/cuda/a.cpp: #include <cuda_runtime.h>',
+            'kernels/cuda/gpu.h: #include "kernels/emulation/emulation.h"', 'kernels/emulation/a.cpp: #include "runtime/tensor.h"', 'runtime/tensor.h: #include <vector>']
     bad = ['runtime/a.h: #include "io/json.h"', 'kernels/a.h: #include "io/json.h"', 'io/a.h: #include "kernels/a.h"',
            'io/b.h: # include "models/a.h"', 'models/b.cpp: #include <hdf5.h>', 'io/table.cpp: #include <nlohmann/json.hpp>',
            'models/c.cpp: #include <boost/program_options.hpp>', 'io/c.cpp: #include <cuda_runtime.h>',
+           'kernels/emulation/b.cpp: #include "kernels/cuda/gpu.h"', 'kernels/emulation/c.cpp: #include <cuda_runtime.h>',
+           'kernels/cuda/b.cu: #include "kernels/emulation/engine.h"', 'kernels/cpu/a.cpp: #include "kernels/cuda/gpu.h"',
            'models/d.cpp: #include "apps/a.h"', 'models/e.cpp: #include "spec.h"', 'runtime/f.cpp: #include <gtest/gtest.h>']
     with tempfile.TemporaryDirectory() as root:
-        for entry in good + bad + ["models/a.h: //", "apps/a.h: //", "models/spec.h: //"]:
+        for entry in good + bad + ["models/a.h: //", "kernels/emulation/emulation.h: //", "kernels/emulation/engine.h: //", "apps/a.h: //", "models/spec.h: //"]:
             path, line = entry.split(": ", 1)
             os.makedirs(os.path.join(root, os.path.dirname(path)), exist_ok=True)
             with open(os.path.join(root, path), "a", encoding="utf-8") as file:

@@ -1,0 +1,19 @@
+// Where a checking build looks over a kernel's shoulder. access_unchecked.cpp or race/ implements it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sonde::emulation {
+
+enum class Access : std::uint8_t { read, write, atomic };
+
+// One lane's request; `pc` is an address in the kernel's line, nullptr for the end of a cp.async.
+void record_access(const void* data, std::size_t bytes, Access access, const void* pc);
+
+void accesses_of_grid_begin();
+void accesses_of_block_begin();
+void accesses_of_block_end();
+bool accesses_are_checked();  // blocks then run one after the other
+
+}  // namespace sonde::emulation
