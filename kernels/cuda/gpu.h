@@ -50,6 +50,8 @@ GPU_DEV T from_float(float x) {
   }
 }
 
+#if GPU_EMULATED || \
+    defined(__CUDACC__)  // device code, which a plain C++ source of the real build doesn't have
 // Two values in a register as mma and ldmatrix hold them, the first in the lower half.
 template <class T>
 GPU_DEV std::uint32_t pack2(float low, float high) {
@@ -69,5 +71,6 @@ GPU_DEV float2 unpack2(std::uint32_t pair) {
             __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)))};
   }
 }
+#endif
 
 }  // namespace sonde::SONDE_GPU
