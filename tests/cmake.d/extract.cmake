@@ -1,3 +1,5 @@
 add_script_test(kill_test)
 add_script_test(extract_test)
 add_script_test(depth_test)
+add_script_test(probe_test)
+add_script_test(text_test)
