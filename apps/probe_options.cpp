@@ -96,8 +96,8 @@ std::int64_t probe_memory(const po::variables_map& values) {
 
 void print_probe_runs(std::span<const ProbeRun> runs) {
   for (const ProbeRun& run : runs) {
-    fmt::print("{}: {} probes, split {}\n", run.task.labels.column, name(run.options.kind),
-               run.task.split.how);
+    fmt::print("{}, {} ({}): column '{}', {} probes, split {}\n", run.dataset, run.model, run.variant,
+               run.task.labels.column, name(run.options.kind), run.task.split.how);
     fmt::print("  {:<34} {:>8} {:>17} {:>8} {:>9}\n", "site", "accuracy", "95 % interval", "AUC",
                "converged");
     for (const ProbeResult& r : run.results)
