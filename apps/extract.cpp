@@ -184,14 +184,15 @@ int run_extract(const Arguments& arguments) {
   std::string tokenizer_fingerprint;
   const Inputs inputs = read_inputs(values, model_options.path, spec, options.tokens, tokenizer_fingerprint);
   const ExtractionPlan plan = plan_extraction(spec, inputs, options);
+  EditFile edits;
+  if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
+  check_edits(edits.edits, spec, inputs, plan);
   if (values.count("dry-run")) {
     print_dry_run(spec, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
     return 0;
   }
 
   read_weight_formats(values, true);
-  EditFile edits;
-  if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const Model model = Model::load(model_options.path, load_options(model_options, head), *backend);

@@ -1,5 +1,7 @@
 #include "models/edit.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -36,6 +38,11 @@ OwnedTensor orthonormalise(Tensor rows) {
   return out;
 }
 
+// "edits.json: edit 3, blocks.1.attn.hook_z"
+std::string place(const Edit& edit) {
+  return edit.where.empty() ? name(edit.site) : edit.where + ", " + name(edit.site);
+}
+
 bool over_keys(const Edit& edit) { return info(edit.site.hook).shape == RowShape::HS; }
 
 void check_heads(const Edit& edit, const HookSizes& sizes) {
@@ -43,26 +50,27 @@ void check_heads(const Edit& edit, const HookSizes& sizes) {
   const RowShape shape = info(edit.site.hook).shape;
   const bool keys = shape == RowShape::KE;
   if (!keys && shape != RowShape::HE && shape != RowShape::HS)
-    fail("edit at {}: key heads: this point has no heads", name(edit.site));
+    fail_hint("attn.hook_q, k, v, rot_q, rot_k, z, attn_scores and pattern have",
+              "{}: key heads: found {}, expected none at a point without heads", place(edit),
+              fmt::join(edit.heads, ", "));
   const std::int64_t heads = keys ? sizes.K : sizes.H;
   for (std::size_t i = 0; i < edit.heads.size(); ++i) {
     if (edit.heads[i] < 0 || edit.heads[i] >= heads)
-      fail("edit at {}: key heads: found {}, expected 0 to {}", name(edit.site), edit.heads[i], heads - 1);
+      fail("{}: key heads: found {}, expected 0 to {}", place(edit), edit.heads[i], heads - 1);
     if (std::ranges::count(edit.heads, edit.heads[i]) > 1)
-      fail("edit at {}: key heads: {} stands there twice", name(edit.site), edit.heads[i]);
+      fail("{}: key heads: {} stands there twice", place(edit), edit.heads[i]);
   }
 }
 
 void check_keys(const Edit& edit) {
   if (edit.op == EditOp::mask_scores && edit.site.hook != Hook::attn_scores)
     fail_hint("zero at hook_pattern knocks out weights without changing the others",
-              "edit at {}: op mask_scores works at attn.hook_attn_scores alone", name(edit.site));
+              "{}: op mask_scores works at attn.hook_attn_scores alone", place(edit));
   if (!edit.keys) return;
-  if (!over_keys(edit)) fail("edit at {}: key keys: only scores and patterns have keys", name(edit.site));
+  if (!over_keys(edit)) fail("{}: key keys: only scores and patterns have keys", place(edit));
   const bool constant = edit.op == EditOp::mask_scores || edit.op == EditOp::zero ||
                         (edit.op == EditOp::replace && edit.number);
-  if (!constant)
-    fail("edit at {}: key keys goes with mask_scores, zero, and replace by a number", name(edit.site));
+  if (!constant) fail("{}: key keys goes with mask_scores, zero, and replace by a number", place(edit));
 }
 
 // A given value has the width of the row, of the named heads side by side, or of one head.
@@ -72,8 +80,7 @@ void check_value(const Edit& edit, const HookSizes& sizes) {
                       ((edit.op == EditOp::replace || edit.op == EditOp::add) && !edit.number && !edit.rows);
   if (!wanted) return;
   if (over_keys(edit) && edit.op != EditOp::replace && edit.op != EditOp::add)
-    fail("edit at {}: rows of scores and patterns differ in length: this op needs rows of one",
-         name(edit.site));
+    fail("{}: rows of scores and patterns differ in length: this op needs rows of one", place(edit));
   const std::vector<std::int64_t> shape = row_shape(edit.site.hook, sizes);
   std::int64_t width = 1;
   for (std::int64_t n : shape) width *= n;
@@ -83,13 +90,12 @@ void check_value(const Edit& edit, const HookSizes& sizes) {
                     (over_keys(edit) || value.width() == width ||
                      (named > 0 && (value.width() == shape[1] || value.width() == named * shape[1])));
   if (!fits)
-    fail("edit at {}: found a value of {}, expected rows of {}", name(edit.site), value.describe(),
+    fail("{}: found a value of {}, expected rows of {}", place(edit), value.describe(),
          named == 0 ? width : shape[1]);
   if (basis && named > 0 && value.width() != shape[1])
-    fail("edit at {}: found a basis of {}, expected rows of one head, {}", name(edit.site), value.describe(),
-         shape[1]);
+    fail("{}: found a basis of {}, expected rows of one head, {}", place(edit), value.describe(), shape[1]);
   if (!basis && value.rows() != 1)
-    fail("edit at {}: found a value of {}, expected one row", name(edit.site), value.describe());
+    fail("{}: found a value of {}, expected one row", place(edit), value.describe());
 }
 
 // Of given values, the columns for the slab of head `index` of the edit's list.
@@ -115,12 +121,33 @@ void check_edit(Edit& edit, const HookSizes& sizes) {
   check_keys(edit);
   check_value(edit, sizes);
   if (edit.op == EditOp::clamp && !(edit.least <= edit.most))
-    fail("edit at {}: found bounds {} and {}, expected the lower one first", name(edit.site), edit.least,
-         edit.most);
+    fail("{}: found bounds {} and {}, expected the lower one first", place(edit), edit.least, edit.most);
   if (edit.op != EditOp::project_out) return;
   edit.value = orthonormalise(edit.value.view);
   if (edit.value.view.rows() == 0)
-    fail("edit at {}: the rows to project out are all zero, expected a direction", name(edit.site));
+    fail("{}: the rows to project out are all zero, expected a direction", place(edit));
+}
+
+void check_edits(std::span<const Edit> edits, const HookSizes& sizes, const EditedDocument& document) {
+  for (const Edit& edit : edits) {
+    const auto select = [&](const TokenSelector& selector) {
+      try {
+        return selector.select(document.length, document.id);
+      } catch (const Error& error) {
+        throw Error(place(edit) + ": " + error.what(), error.hint());
+      }
+    };
+    const std::vector<std::int32_t> chosen = select(edit.tokens);
+    if (edit.keys) select(*edit.keys);
+    if (edit.rows) edit.rows->check(document.number, chosen);
+    if (!over_keys(edit) || edit.value.view.empty() || document.keys == 0) continue;
+    const std::int64_t width = edit.value.view.width(), heads = static_cast<std::int64_t>(edit.heads.size());
+    const bool fits = width == sizes.H * document.keys ||
+                      (heads > 0 && (width == document.keys || width == heads * document.keys));
+    if (!fits)
+      fail("{}: document {}: found a value of {}, expected rows of {} heads x {} keys", place(edit),
+           document.id, edit.value.view.describe(), heads > 0 ? heads : sizes.H, document.keys);
+  }
 }
 
 void apply_edit(Backend& backend, const Edit& edit, Tensor x, std::span<const std::int32_t> rows,
@@ -138,7 +165,7 @@ void apply_edit(Backend& backend, const Edit& edit, Tensor x, std::span<const st
       const Tensor all = values.empty() ? edit.value.view : values;
       const Tensor some = columns_for(all, edit, i, width);
       if (some.width() != width)
-        fail("edit at {}: found a value of {}, expected rows of {}", name(edit.site), all.describe(), width);
+        fail("{}: found a value of {}, expected rows of {}", place(edit), all.describe(), width);
       return some;
     };
     OwnedTensor constant_row;

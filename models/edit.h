@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -24,6 +25,8 @@ class EditRows {
   // `chosen`: positions of all tokens that the edit chose of it. An Error where there is no such row.
   virtual void read(Tensor out, std::int64_t document, std::span<const std::int32_t> chosen,
                     std::int64_t index) const = 0;
+  // An Error now where read would be one later.
+  virtual void check(std::int64_t document, std::span<const std::int32_t> chosen) const = 0;
 };
 
 struct Edit {
@@ -37,11 +40,22 @@ struct Edit {
   std::shared_ptr<const EditRows> rows = {};  // instead of value, for replace and add
   float coefficient = 1;                      // of add; factor of scale
   float least = 0, most = 0;                  // of clamp
+  std::string where = {};                     // names it in errors; empty: the site does
+};
+
+// A document of the run, as edits see it.
+struct EditedDocument {
+  std::int64_t number;  // in the run
+  std::string id;       // for errors
+  std::int64_t length;  // tokens that run
+  std::int64_t keys;    // of a row of scores or a pattern; 0: they differ from piece to piece
 };
 
 // Checks the edit against its site and completes it: a project_out basis is orthonormalised (rows that depend
 // on others drop out). Errors name the site, what was found and what was expected.
 void check_edit(Edit& edit, const HookSizes& sizes);
+// Before anything runs: every document has the tokens and keys that the edits choose, and the values fit.
+void check_edits(std::span<const Edit> edits, const HookSizes& sizes, const EditedDocument& document);
 
 // Changes the given rows of x [n, ...]. values f32 [rows, width]: what Edit::rows gave for them, else empty.
 // keys: those that Edit::keys chose, or all, of scores and patterns.

@@ -18,7 +18,6 @@ std::shared_ptr<const EditRows> rows_of_store(const std::filesystem::path& store
                                               std::int64_t width, RowShape shape, std::string where);
 
 // The mean row of a site of a store, f32 [1, width].
-OwnedTensor mean_of_store(const std::filesystem::path& store, const std::string& site,
-                          const std::string& where);
+OwnedTensor mean_of_store(const std::filesystem::path& store, const std::string& site);
 
 }  // namespace sonde

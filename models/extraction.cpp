@@ -96,6 +96,18 @@ ExtractionPlan plan_extraction(const ModelSpec& spec, const Inputs& inputs,
   return plan;
 }
 
+void check_edits(std::span<const Edit> edits, const ModelSpec& spec, const Inputs& inputs,
+                 const ExtractionPlan& plan) {
+  std::int64_t last = -1;
+  for (const Sequence& s : plan.sequences) {
+    if (s.document == last || s.document < 0) continue;
+    last = s.document;
+    check_edits(edits, spec.hook_sizes(),
+                {s.document, inputs.documents.ids[static_cast<std::size_t>(s.document)], s.document_length,
+                 s.begin == 0 && s.end == s.document_length ? s.document_length : 0});
+  }
+}
+
 StoreSchema make_schema(const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options,
                         const ExtractionPlan& plan, const RunIdentity& run) {
   StoreSchema schema;

@@ -57,6 +57,10 @@ struct ExtractionPlan {
 
 ExtractionPlan plan_extraction(const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options);
 
+// Edits that a document of the plan cannot have are Errors, before anything runs.
+void check_edits(std::span<const Edit> edits, const ModelSpec& spec, const Inputs& inputs,
+                 const ExtractionPlan& plan);
+
 // What identifies a run beside its plan: hashes and options that decide the bytes.
 struct RunIdentity {
   std::string model_fingerprint, model_name;

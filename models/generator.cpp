@@ -14,10 +14,14 @@ constexpr std::string_view kReasons[] = {"end_token", "stop_string", "max_new", 
 // A sequence in the batch.
 struct Running {
   std::size_t prompt;
-  std::vector<std::int32_t> ids;  // prompt and continuation
+  std::vector<std::int32_t> ids;  // prompt and continuation; of a known text also what comes later
   std::size_t prompt_length;
-  std::size_t cached = 0;  // of ids, those whose keys and values lie in the cache
-  std::int32_t first_row;  // of the cache
+  std::size_t length;          // of ids, those that are there at this step
+  std::size_t cached = 0;      // of these, those whose keys and values lie in the cache
+  std::int32_t first_row = 0;  // of the cache
+
+  std::span<const std::int32_t> text() const { return std::span(ids).first(length); }
+  std::span<const std::int32_t> continuation() const { return text().subspan(prompt_length); }
 };
 
 // Whether keys rotated for a sequence of `before` tokens serve one of `now`.
@@ -29,42 +33,80 @@ bool same_rotation(const RopeSpec& rope, std::size_t before, std::size_t now) {
   return stretched(before) == stretched(now);
 }
 
+bool any_length_limit(const ModelSpec& spec) {
+  return spec.rope.length_limit() > 0 || (spec.local_rope && spec.local_rope->length_limit() > 0);
+}
+
+// Whether the edits change a token in the whole text as they do when it is the newest one.
+bool same_in_whole_texts(std::span<const Edit> edits) {
+  return std::ranges::all_of(edits, [](const Edit& edit) {
+    return info(edit.site.hook).shape != RowShape::HS && !edit.tokens.depends_on_length() && !edit.rows;
+  });
+}
+
 }  // namespace
 
 std::string_view name(StopReason reason) { return kReasons[static_cast<int>(reason)]; }
 
+void check_prompt(const std::string& name, std::span<const std::int32_t> ids, const ModelSpec& spec,
+                  const GenerateOptions& options) {
+  const std::int64_t context = options.context > 0 ? options.context : spec.context;
+  const auto n = static_cast<std::int64_t>(ids.size());
+  if (n == 0)
+    fail_hint("--bos yes begins an empty text where the tokenizer has such a token",
+              "{}: found no tokens, expected at least one", name);
+  if (n >= context)
+    fail_hint("shorten it, or raise --context up to the model's",
+              "{}: found {} tokens, expected fewer than the context of {}", name, n, context);
+  for (const std::int32_t id : ids)
+    if (id < 0 || id >= spec.vocab)
+      fail_hint("were these ids made with another model's tokenizer?",
+                "{}: found token id {}, expected 0 to {}", name, id, spec.vocab - 1);
+}
+
+void check_edits(std::span<const Edit> edits, const ModelSpec& spec, std::int64_t prompt,
+                 const std::string& name, std::int64_t length) {
+  for (const std::int64_t now : {length, length + 1})
+    check_edits(edits, spec.hook_sizes(), {prompt, name, now, now});
+}
+
 struct Generator::State : CaptureSink {
   State(const Model& m, Backend& b, const GenerateOptions& o)
-      : model(m), backend(b), options(o), hooks(b, m.spec.n_layers) {}
+      : model(m), backend(b), options(o), hooks(b, m.spec.n_layers) {
+    if (options.context == 0) options.context = model.spec.context;
+  }
 
   void put(Site site, Tensor rows, std::int64_t row0) override;
-  void begin(const std::vector<std::vector<std::int32_t>>& prompts);
-  void admit(const std::vector<std::vector<std::int32_t>>& prompts);
+  void begin(std::vector<Running> sequences);
+  void admit();
   void build_batch();
   void forward();
-  bool finished(Running& sequence, const OnToken& on_token, StopReason& reason);
+  // The next token of a sequence whose text has been read; whether it ends with it.
+  bool step(Running& sequence, std::int32_t chosen, const OnToken& on_token, StopReason& reason);
+  void run(std::vector<Running> sequences, const OnToken& on_token, const OnDone& on_done);
 
   const Model& model;
   Backend& backend;
   GenerateOptions options;
   Hooks hooks;
   std::size_t first_prompt = 0;
+  bool edits_same_in_whole_texts = true;
   std::vector<Site> recorded;
   OnRows on_rows;
 
   std::unique_ptr<Transformer> transformer;
   Buffer k_memory, v_memory;
   KeyCache cache;
-  std::int64_t slot_rows = 0;  // cache rows of a sequence
+  std::int64_t slots = 0, slot_rows = 0;  // of the cache: sequences, and rows of each
   std::vector<std::int32_t> free_slots;
-  std::deque<std::size_t> waiting;
+  std::deque<Running> waiting;
   std::vector<Running> running;
 
   // The batch: for each of its sequences its place in `running`, and of each selected row the sequence.
   std::vector<std::int32_t> ids, positions, starts, selected, first_rows;
   std::vector<Stretch> stretches;
   std::vector<std::size_t> members, member_of_row;
-  std::vector<std::int32_t> next;  // per member: the token chosen
+  std::vector<std::int32_t> next;  // per member: the token chosen; -1 where its text is not read to the end
   std::vector<float> logits;
 };
 
@@ -73,10 +115,8 @@ Generator::Generator(const Model& model, Backend& backend, const GenerateOptions
     : state_(std::make_unique<State>(model, backend, options)) {
   state_->first_prompt = first_prompt;
   check_sampling(options.sampling);
+  state_->edits_same_in_whole_texts = same_in_whole_texts(edits);
   for (Edit& edit : edits) state_->hooks.edit(std::move(edit), model.spec.hook_sizes());
-  const Site logits[] = {{Hook::logits}};
-  state_->hooks.capture(logits, *state_);
-  if (state_->options.context == 0) state_->options.context = model.spec.context;
 }
 
 Generator::~Generator() = default;
@@ -93,52 +133,75 @@ std::int64_t Generator::cache_bytes(const ModelSpec& spec, std::int64_t sequence
 
 void Generator::run(const std::vector<std::vector<std::int32_t>>& prompts, const OnToken& on_token,
                     const OnDone& on_done) {
+  std::vector<Running> sequences;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    check_prompt(fmt::format("prompt {}", i), prompts[i], state_->model.spec, state_->options);
+    sequences.push_back({i, prompts[i], prompts[i].size(), prompts[i].size()});
+  }
+  const Site logits[] = {{Hook::logits}};
+  state_->hooks.capture(logits, *state_);
+  state_->run(std::move(sequences), on_token, on_done);
+}
+
+void Generator::replay(const std::vector<KnownText>& texts, std::size_t first_prompt) {
   State& s = *state_;
-  s.begin(prompts);
-  while (!s.waiting.empty() || !s.running.empty()) {
-    s.admit(prompts);
-    s.build_batch();
-    s.forward();
+  s.first_prompt = first_prompt;
+  const bool at_once = s.edits_same_in_whole_texts && !any_length_limit(s.model.spec);
+  std::vector<Running> sequences;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    sonde_check(texts[i].prompt_length > 0 && texts[i].ids.size() > texts[i].prompt_length, "text {}", i);
+    sequences.push_back({i, texts[i].ids, texts[i].prompt_length,
+                         at_once ? texts[i].ids.size() - 1 : texts[i].prompt_length});
+  }
+  s.run(
+      std::move(sequences), [](std::size_t, std::span<const std::int32_t>) { return false; },
+      [](std::size_t, const Generated&) {});
+}
+
+void Generator::State::run(std::vector<Running> sequences, const OnToken& on_token, const OnDone& on_done) {
+  begin(std::move(sequences));
+  while (!waiting.empty() || !running.empty()) {
+    admit();
+    build_batch();
+    forward();
+    std::vector<std::int32_t> chosen(running.size(), -1);
+    for (std::size_t m = 0; m < members.size(); ++m) chosen[members[m]] = next[m];
     std::vector<Running> going;
-    std::vector<bool> ran(s.running.size());
-    for (std::size_t m = 0; m < s.members.size(); ++m) {
-      s.running[s.members[m]].ids.push_back(s.next[m]);
-      ran[s.members[m]] = true;
-    }
-    for (std::size_t i = 0; i < s.running.size(); ++i) {
-      Running& sequence = s.running[i];
+    for (std::size_t i = 0; i < running.size(); ++i) {
+      Running& sequence = running[i];
       StopReason reason;
-      if (ran[i] && s.finished(sequence, on_token, reason)) {
-        s.free_slots.push_back(sequence.first_row);
-        on_done(sequence.prompt, {{sequence.ids.begin() + static_cast<std::ptrdiff_t>(sequence.prompt_length),
-                                   sequence.ids.end()},
-                                  reason});
-      } else {
+      if (sequence.cached < sequence.length || !step(sequence, chosen[i], on_token, reason)) {
         going.push_back(std::move(sequence));
+        continue;
       }
+      free_slots.push_back(sequence.first_row);
+      const auto made = sequence.continuation();
+      on_done(sequence.prompt, {{made.begin(), made.end()}, reason});
     }
-    s.running = std::move(going);
+    running = std::move(going);
   }
 }
 
-// Checks the prompts and allocates for the longest of them.
-void Generator::State::begin(const std::vector<std::vector<std::int32_t>>& prompts) {
+// Allocates for the longest of the sequences, and for as many of them as may run at once.
+void Generator::State::begin(std::vector<Running> sequences) {
   const ModelSpec& spec = model.spec;
   std::int64_t longest = 0;
-  for (std::size_t i = 0; i < prompts.size(); ++i) {
-    const auto n = static_cast<std::int64_t>(prompts[i].size());
-    if (n == 0) fail("prompt {} has no tokens", i);
-    if (n >= options.context)
-      fail("prompt {}: found {} tokens, expected fewer than the context of {}", i, n, options.context);
-    for (const std::int32_t id : prompts[i])
-      if (id < 0 || id >= spec.vocab) fail("prompt {}: token id {}, expected 0 to {}", i, id, spec.vocab - 1);
-    longest = std::max(longest, std::min(options.context, n + options.max_new));
+  for (const Running& sequence : sequences) {
+    const auto known = static_cast<std::int64_t>(sequence.ids.size());
+    const bool known_text = sequence.ids.size() > sequence.prompt_length;
+    longest = std::max(longest, known_text ? known : std::min(options.context, known + options.max_new));
   }
-  waiting.resize(prompts.size());
-  std::iota(waiting.begin(), waiting.end(), std::size_t{0});
-  const std::int64_t slots =
-      std::min(options.sequences, static_cast<std::int64_t>(std::max<std::size_t>(1, prompts.size())));
+  const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(sequences.size()));
+  slots = std::min(options.sequences, count);
   slot_rows = longest;
+  if (const std::int64_t each = cache_bytes(spec, 1, longest); options.cache_limit > 0 && each > 0) {
+    slots = std::min(slots, options.cache_limit / each);
+    if (slots == 0)
+      fail_hint("fewer --max-new, or a smaller --context",
+                "keys and values of one sequence of {} tokens take {} bytes, {} are to be had", longest, each,
+                options.cache_limit);
+  }
+  waiting.assign(std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
   const std::int64_t width = spec.n_kv_heads * spec.d_head, rows = slots * slot_rows;
   k_memory = backend.allocate(spec.n_layers * rows * width * 4);
   v_memory = backend.allocate(spec.n_layers * rows * width * 4);
@@ -146,16 +209,17 @@ void Generator::State::begin(const std::vector<std::vector<std::int32_t>>& promp
   cache.v = v_memory.tensor(DType::f32, {spec.n_layers, rows, width});
   free_slots.clear();
   for (std::int64_t i = slots; i-- > 0;) free_slots.push_back(static_cast<std::int32_t>(i * slot_rows));
-  // A batch holds one prompt at least, and next to it a token of every sequence that decodes.
-  transformer =
-      std::make_unique<Transformer>(model, backend, std::max(options.batch_tokens, longest) + slots);
+  // Texts are read in pieces unless their length decides all angles.
+  const std::int64_t read = any_length_limit(spec) ? std::max(options.batch_tokens, longest)
+                                                   : std::min(options.batch_tokens, slots * longest);
+  transformer = std::make_unique<Transformer>(model, backend, read + slots);
 }
 
-void Generator::State::admit(const std::vector<std::vector<std::int32_t>>& prompts) {
+void Generator::State::admit() {
   while (!waiting.empty() && !free_slots.empty()) {
-    const std::size_t prompt = waiting.front();
+    running.push_back(std::move(waiting.front()));
     waiting.pop_front();
-    running.push_back({prompt, prompts[prompt], prompts[prompt].size(), 0, free_slots.back()});
+    running.back().first_row = free_slots.back();
     free_slots.pop_back();
   }
 }
@@ -165,18 +229,23 @@ void Generator::State::build_batch() {
   ids.clear(), positions.clear(), selected.clear(), first_rows.clear();
   stretches.clear(), members.clear(), member_of_row.clear();
   starts.assign(1, 0);
-  const bool rows_of_all = static_cast<bool>(on_rows);
+  const bool rows_of_all = static_cast<bool>(on_rows), whole = any_length_limit(model.spec);
   for (std::size_t i = 0; i < running.size(); ++i) {
     Running& sequence = running[i];
-    const std::size_t length = sequence.ids.size();
+    const std::size_t length = sequence.length;
     // Longer sequences may turn their keys by other angles: then the whole sequence is read again.
     if (sequence.cached > 0 &&
         (!same_rotation(model.spec.rope, sequence.cached, length) ||
          (model.spec.local_rope && !same_rotation(*model.spec.local_rope, sequence.cached, length))))
       sequence.cached = 0;
-    const std::size_t n = length - sequence.cached;
-    if (!ids.empty() && static_cast<std::int64_t>(ids.size() + n) > options.batch_tokens && n > 1) continue;
-    for (std::size_t p = sequence.cached; p < length; ++p) {
+    const auto left = static_cast<std::int64_t>(length - sequence.cached);
+    std::int64_t n = left;
+    if (const std::int64_t room = options.batch_tokens - static_cast<std::int64_t>(ids.size()); n > 1) {
+      if (!whole) n = std::min(n, std::max<std::int64_t>(room, ids.empty() ? 1 : 0));
+      if (n == 0 || (n > room && !ids.empty())) continue;
+    }
+    const std::size_t end = sequence.cached + static_cast<std::size_t>(n);
+    for (std::size_t p = sequence.cached; p < end; ++p) {
       if (rows_of_all || p + 1 == length) {
         selected.push_back(static_cast<std::int32_t>(ids.size()));
         member_of_row.push_back(members.size());
@@ -197,34 +266,42 @@ void Generator::State::forward() {
   cache.first = first_rows;
   const Batch batch{ids, positions, Documents{starts}, selected, stretches, &cache};
   transformer->forward(batch, hooks);
-  for (const std::size_t i : members) running[i].cached = running[i].ids.size();
+  for (std::size_t m = 0; m < members.size(); ++m)
+    running[members[m]].cached += static_cast<std::size_t>(starts[m + 1] - starts[m]);
 }
 
 void Generator::State::put(Site site, Tensor rows, std::int64_t row0) {
+  const bool wanted = std::ranges::find(recorded, site) != recorded.end();
   for (std::int64_t r = 0; r < rows.rows(); ++r) {
     const auto row = static_cast<std::size_t>(row0 + r);
     const std::size_t member = member_of_row[row];
     const Running& sequence = running[members[member]];
     const std::int32_t position = positions[static_cast<std::size_t>(selected[row])];
-    if (std::ranges::find(recorded, site) != recorded.end())
-      on_rows(sequence.prompt, site, position, rows.slice_rows(r, 1));
-    if (site.hook != Hook::logits || static_cast<std::size_t>(position) + 1 != sequence.ids.size()) continue;
+    if (wanted) on_rows(sequence.prompt, site, position, rows.slice_rows(r, 1));
+    const bool newest = static_cast<std::size_t>(position) + 1 == sequence.length;
+    if (site.hook != Hook::logits || !newest || sequence.length < sequence.ids.size()) continue;
     logits.assign(rows.row(r), rows.row(r) + rows.width());
     next[member] = next_token(logits, sequence.ids, options.sampling, first_prompt + sequence.prompt,
-                              sequence.ids.size() - sequence.prompt_length);
+                              sequence.length - sequence.prompt_length);
   }
 }
 
-bool Generator::State::finished(Running& sequence, const OnToken& on_token, StopReason& reason) {
-  const std::size_t n = sequence.ids.size() - sequence.prompt_length;
-  const bool stop = on_token(sequence.prompt, std::span(sequence.ids).subspan(sequence.prompt_length));
-  if (options.end_ids.count(sequence.ids.back()) > 0)
+bool Generator::State::step(Running& sequence, std::int32_t chosen, const OnToken& on_token,
+                            StopReason& reason) {
+  if (sequence.length < sequence.ids.size()) {  // known: its last token is not read
+    ++sequence.length;
+    return sequence.length == sequence.ids.size();
+  }
+  sequence.ids.push_back(chosen);
+  ++sequence.length;
+  const bool stop = on_token(sequence.prompt, sequence.continuation());
+  if (options.end_ids.count(chosen) > 0)
     reason = StopReason::end_token;
   else if (stop)
     reason = StopReason::stop_string;
-  else if (static_cast<std::int64_t>(n) >= options.max_new)
+  else if (static_cast<std::int64_t>(sequence.continuation().size()) >= options.max_new)
     reason = StopReason::max_new;
-  else if (static_cast<std::int64_t>(sequence.ids.size()) >= options.context)
+  else if (static_cast<std::int64_t>(sequence.length) >= options.context)
     reason = StopReason::context;
   else
     return false;

@@ -57,6 +57,11 @@ TokenSelector TokenSelector::parse(std::string_view text) {
   return s;
 }
 
+bool TokenSelector::depends_on_length() const {
+  if (kind_ == Kind::list) return std::ranges::any_of(list_, [](std::int64_t p) { return p < 0; });
+  return kind_ != Kind::all && kind_ != Kind::first && kind_ != Kind::every;
+}
+
 std::vector<std::int32_t> TokenSelector::select(std::int64_t length, std::string_view document) const {
   std::vector<std::int32_t> positions;
   const auto add = [&](std::int64_t p) { positions.push_back(static_cast<std::int32_t>(p)); };
@@ -78,7 +83,7 @@ std::vector<std::int32_t> TokenSelector::select(std::int64_t length, std::string
         const std::int64_t at = p < 0 ? p + length : p;
         if (at < 0 || at >= length)
           fail_hint("choose tokens that every document has",
-                    "--tokens {}: document {} has {} tokens, none at {}", text_, document, length, p);
+                    "tokens {}: document {} has {} tokens, none at {}", text_, document, length, p);
         add(at);
       }
       std::ranges::sort(positions);

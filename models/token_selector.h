@@ -20,6 +20,9 @@ class TokenSelector {
   // end). Not for mask and span.
   std::vector<std::int32_t> select(std::int64_t length, std::string_view document) const;
 
+  // Whether a token may be chosen in a text and not in the same text with more behind it, or the reverse.
+  bool depends_on_length() const;
+
   Kind kind() const { return kind_; }
   const std::string& column() const { return column_; }  // mask, span
   bool span_last() const { return span_last_; }          // only the span's last token

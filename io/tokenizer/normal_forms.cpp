@@ -22,7 +22,8 @@ struct Tables {
     for (std::size_t i = 0; i < kDecompositionsCount; ++i) {
       const Decomposition& d = kDecompositions[i];
       steps.emplace(d.c, &d);
-      if (d.flags & 2) compositions.emplace(key(kDecompositionPool[d.first], kDecompositionPool[d.first + 1]), d.c);
+      if (d.flags & 2)
+        compositions.emplace(key(kDecompositionPool[d.first], kDecompositionPool[d.first + 1]), d.c);
     }
   }
   static std::uint64_t key(char32_t a, char32_t b) { return std::uint64_t{a} << 32 | b; }

@@ -189,8 +189,12 @@ std::unique_ptr<PreTokenizer> make_normal_form(NormalForm form) {
 }
 std::unique_ptr<PreTokenizer> make_lower_case() { return std::make_unique<LowerCaseStage>(); }
 std::unique_ptr<PreTokenizer> make_strip_accents() { return std::make_unique<StripAccents>(); }
-std::unique_ptr<PreTokenizer> make_strip(bool left, bool right) { return std::make_unique<Strip>(left, right); }
-std::unique_ptr<PreTokenizer> make_prepend(std::string text) { return std::make_unique<Prepend>(std::move(text)); }
+std::unique_ptr<PreTokenizer> make_strip(bool left, bool right) {
+  return std::make_unique<Strip>(left, right);
+}
+std::unique_ptr<PreTokenizer> make_prepend(std::string text) {
+  return std::make_unique<Prepend>(std::move(text));
+}
 std::unique_ptr<PreTokenizer> make_replace(std::string literal, std::string content) {
   return std::make_unique<Replace>(std::move(literal), nullptr, std::move(content));
 }

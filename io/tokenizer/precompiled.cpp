@@ -1,6 +1,6 @@
 // SentencePiece's compiled normalisation rules (a Darts double array, https://github.com/s-yata/darts-clone):
-// a unit holds the byte that leads to it, the offset to its children, and whether a rule ends there; the value
-// of a rule is the place of its replacement.
+// a unit holds the byte that leads to it, the offset to its children, and whether a rule ends there; the
+// value of a rule is the place of its replacement.
 #include <cstring>
 
 #include "io/tokenizer/normalizer.h"
@@ -102,8 +102,8 @@ CharsMap::CharsMap(const std::string& bytes, const std::string& file, const std:
   std::uint32_t size = 0;
   if (bytes.size() >= 4) std::memcpy(&size, bytes.data(), 4);
   if (bytes.size() < 4 || size % 4 != 0 || size > bytes.size() - 4 || size == 0)
-    fail("{}: key {}: found {} bytes that name a table of {}, expected a table inside", file, key, bytes.size(),
-         size);
+    fail("{}: key {}: found {} bytes that name a table of {}, expected a table inside", file, key,
+         bytes.size(), size);
   units_.resize(size / 4);
   std::memcpy(units_.data(), bytes.data() + 4, size);
   replacements_ = bytes.substr(4 + size);

@@ -18,10 +18,19 @@ struct ClassName {
   std::uint32_t hugging_face, llama_cpp;  // bits of UnicodeClass; 0: not known there
 };
 constexpr ClassName kClasses[] = {
-    {"L", kHfLetter, kLlamaLetter}, {"N", kHfNumber, kLlamaNumber}, {"M", kHfMark, 0},
-    {"P", kHfPunctuationCategory, 0}, {"S", kHfSymbol, 0}, {"Lu", kHfUpper, 0}, {"Ll", kHfLower, 0},
-    {"Lt", kHfTitle, 0}, {"Lm", kHfModifier, 0}, {"Lo", kHfOtherLetter, 0}, {"Nd", kHfDecimal, 0},
-    {"Nl", kHfLetterNumber, 0}, {"No", kHfOtherNumber, 0},
+    {"L", kHfLetter, kLlamaLetter},
+    {"N", kHfNumber, kLlamaNumber},
+    {"M", kHfMark, 0},
+    {"P", kHfPunctuationCategory, 0},
+    {"S", kHfSymbol, 0},
+    {"Lu", kHfUpper, 0},
+    {"Ll", kHfLower, 0},
+    {"Lt", kHfTitle, 0},
+    {"Lm", kHfModifier, 0},
+    {"Lo", kHfOtherLetter, 0},
+    {"Nd", kHfDecimal, 0},
+    {"Nl", kHfLetterNumber, 0},
+    {"No", kHfOtherNumber, 0},
 };
 
 // "\x{41}-\x{5A}..." of all characters with (or without) a class.
@@ -115,7 +124,8 @@ class Translation {
       refuse(fmt::format("\\{}", c));
     if (c == 'u') {  // \uHHHH
       const std::string hex = in_.substr(at_ + 2, 4);
-      if (hex.size() != 4 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos) refuse("\\u");
+      if (hex.size() != 4 || hex.find_first_not_of("0123456789abcdefABCDEF") != std::string::npos)
+        refuse("\\u");
       out_ += "\\x{" + hex + "}";
       at_ += 6;
       return;
@@ -146,8 +156,8 @@ class Translation {
     for (const ClassName& known : kClasses)
       if (known.name == name) {
         at_ = end;
-        return add_class(dialect_ == RegexDialect::hugging_face ? known.hugging_face : known.llama_cpp, negated,
-                         in_set);
+        return add_class(dialect_ == RegexDialect::hugging_face ? known.hugging_face : known.llama_cpp,
+                         negated, in_set);
       }
     refuse(fmt::format("\\p{{{}}}", name));
   }
@@ -206,13 +216,14 @@ void Regex::for_each_match(std::string_view text, std::uint32_t begin, std::uint
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() + begin);
   const std::size_t length = end - begin;
   for (std::size_t at = 0; at <= length;) {
-    const int rc = pcre2_match(code_->code, subject, length, at, PCRE2_NO_UTF_CHECK, match.data, match.context);
+    const int rc =
+        pcre2_match(code_->code, subject, length, at, PCRE2_NO_UTF_CHECK, match.data, match.context);
     if (rc == PCRE2_ERROR_NOMATCH) return;
     if (rc < 0 && rc != PCRE2_ERROR_NOMATCH) {
       PCRE2_UCHAR message[200];
       pcre2_get_error_message(rc, message, sizeof(message));
-      fail("{}: the pattern {} on a text of {} bytes: {}", code_->where, printable(code_->pattern, 400), length,
-           reinterpret_cast<const char*>(message));
+      fail("{}: the pattern {} on a text of {} bytes: {}", code_->where, printable(code_->pattern, 400),
+           length, reinterpret_cast<const char*>(message));
     }
     const PCRE2_SIZE* span = pcre2_get_ovector_pointer(match.data);
     if (span[1] > span[0]) {

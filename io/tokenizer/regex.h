@@ -1,5 +1,5 @@
-// Regular expressions as tokenizer files write them, run by PCRE2 with the reference library's classes: \p{..},
-// \s, \d and \w become explicit ranges, since every engine knows another version of Unicode.
+// Regular expressions as tokenizer files write them, run by PCRE2 with the reference library's classes:
+// \p{..}, \s, \d and \w become explicit ranges, since every engine knows another version of Unicode.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@
 namespace sonde {
 
 struct ScriptRun {
-  char32_t first;  // this run ends where the next begins
+  char32_t first;       // this run ends where the next begins
   std::uint8_t script;  // 0: goes with every other
 };
 extern const ScriptRun kScriptRuns[];

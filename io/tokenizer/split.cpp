@@ -200,12 +200,10 @@ class Metaspace final : public PreTokenizer {
 
 std::unique_ptr<PreTokenizer> make_regex_split(std::unique_ptr<Regex> regex, SplitBehavior behavior,
                                                bool invert) {
-  return make_splitter(
-      [regex = std::shared_ptr<Regex>(std::move(regex))](std::string_view text, const Piece& piece,
-                                                         const auto& found) {
-        regex->for_each_match(text, piece.begin, piece.end, found);
-      },
-      behavior, invert);
+  return make_splitter([regex = std::shared_ptr<Regex>(std::move(regex))](
+                           std::string_view text, const Piece& piece,
+                           const auto& found) { regex->for_each_match(text, piece.begin, piece.end, found); },
+                       behavior, invert);
 }
 
 std::unique_ptr<PreTokenizer> make_literal_split(std::string literal, SplitBehavior behavior, bool invert) {

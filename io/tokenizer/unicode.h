@@ -14,8 +14,8 @@ enum CharClass : std::uint8_t {
   kLetter = 1,
   kNumber = 2,
   kSpace = 4,
-  kDigit = 8,  // what the pre-tokenizer Digits takes for one
-  kWord = 16,  // \w beside an added token
+  kDigit = 8,   // what the pre-tokenizer Digits takes for one
+  kWord = 16,   // \w beside an added token
   kPunct = 32,  // what the pre-tokenizer Punctuation takes for some
   kMark = 64,
   kRegexWord = 128,  // \w of regular expressions

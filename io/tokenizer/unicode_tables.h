@@ -28,8 +28,8 @@ enum UnicodeClass : std::uint32_t {
   kHfDecimal = 1u << 16,
   kHfLetterNumber = 1u << 17,
   kHfOtherNumber = 1u << 18,
-  kHfRegexWord = 1u << 19,     // \w of its regular expressions
-  kHfPunctuation = 1u << 20,   // pre-tokenizer Punctuation
+  kHfRegexWord = 1u << 19,    // \w of its regular expressions
+  kHfPunctuation = 1u << 20,  // pre-tokenizer Punctuation
 };
 
 struct UnicodeRun {
