@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 
+#include "apps/bench_decode.h"
 #include "apps/command.h"
 #include "apps/model_options.h"
 #include "io/json.h"
@@ -26,7 +27,9 @@ const Help kHelp = {
     "measured\n"
     "in turn with the runs; medians of --repeats.",
     "  sonde bench model.gguf --tokens 512 --documents 16 --sites 'blocks.*.hook_resid_post' --json\n"
-    "  sonde bench --like llama-70b --layers 1 --documents 4\n"};
+    "  sonde bench --like llama-70b --layers 1 --documents 4\n"
+    "  # tokens a second while decoding, as a fraction of the time in which memory gives the weights\n"
+    "  sonde bench model.gguf --tokens 128 --decode 64 --json\n"};
 
 // Copies what it is given, as a store's staging buffer would.
 class MemorySink : public CaptureSink {
@@ -115,7 +118,10 @@ int run_bench(const Arguments& arguments) {
                                             "token budget of a batch")(
       "repeats", po::value<int>()->default_value(5), "runs; medians are printed")(
       "like", po::value<std::string>(), "random weights of a named shape: llama-8b | llama-70b")(
-      "layers", po::value<std::int64_t>(), "with --like: so many layers")("json", "print the JSON alone");
+      "layers", po::value<std::int64_t>(), "with --like: so many layers")(
+      "decode", po::value<std::int64_t>(),
+      "generate so many tokens behind prompts of --tokens, --documents at once (1 unless given)")(
+      "json", "print the JSON alone");
   add_model_options(options);
   po::variables_map values;
   if (!parse_options(arguments, kHelp, options, {"MODEL"}, values, true)) return 0;
@@ -139,8 +145,26 @@ int run_bench(const Arguments& arguments) {
     if (values.count("layers")) shape.n_layers = values["layers"].as<std::int64_t>();
     shape.check("--like");
   }
-  const Model model = like ? Model::random(shape, load_options(model_options, false), 1, *backend)
+  const bool decode = values.count("decode") > 0;
+  const Model model = like ? Model::random(shape, load_options(model_options, decode), 1, *backend)
                            : Model::load(model_options.path, load_options(model_options, true), *backend);
+
+  if (decode) {
+    const auto least = [&](const char* option, std::int64_t n) {
+      const auto value = values[option].as<std::int64_t>();
+      if (value < n) throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, n));
+      return value;
+    };
+    const std::int64_t documents = values["documents"].defaulted() ? 1 : least("documents", 1);
+    Json json = bench_decode(model, *backend, least("tokens", 1), documents, least("decode", 2), repeats);
+    json["dtype"] = model_options.dtype;
+    json["path"] = backend->path(model_options.precision);
+    if (values.count("json"))
+      fmt::print("{}\n", json.dump(2));
+    else
+      print_decode(json);
+    return 0;
+  }
 
   MemorySink sink;
   Hooks hooks(*backend, model.spec.n_layers);

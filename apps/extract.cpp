@@ -111,9 +111,7 @@ ExtractionOptions read_extraction_options(const po::variables_map& values, const
   options.sites =
       match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
   options.tokens = TokenSelector::parse(values["tokens"].as<std::string>());
-  options.store = parse_dtype(values["store"].as<std::string>());
-  if (options.store != DType::f32 && options.store != DType::bf16 && options.store != DType::f16)
-    throw UsageError(fmt::format("--store: found '{}', expected f32, bf16 or f16", name(options.store)));
+  options.store = parse_store_dtype(values);
   options.shard_rows = at_least(values, "shard-rows", 0);
   options.context = at_least(values, "context", 0);
   options.overflow = parse_overflow(values["overflow"].as<std::string>());

@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "apps/command.h"
+#include "apps/continuations.h"
 #include "apps/model_options.h"
 #include "apps/progress.h"
 #include "apps/prompts.h"
@@ -14,8 +14,9 @@
 #include "models/edit_file.h"
 #include "models/end_tokens.h"
 #include "models/family.h"
-#include "models/generator.h"
+#include "models/generation_store.h"
 #include "runtime/error.h"
+#include "runtime/memory.h"
 
 namespace sonde {
 namespace {
@@ -23,16 +24,23 @@ namespace {
 const Help kHelp = {
     "generate MODEL (--prompts FILE... | --prompt TEXT) --out OUT.jsonl [options]",
     "Continues prompts, {\"id\", \"text\"} or {\"id\", \"ids\"} a line, and writes {\"id\", \"ids\", "
-    "\"text\"} "
-    "of the\ncontinuations, in order. Many run at once; what a prompt gives does not depend on the others. "
-    "Running the\nsame command again resumes a killed run.",
+    "\"text\", \"stop\"} a "
+    "line, in\norder. ids are the new tokens alone, without the prompt's, with the end token if there was "
+    "one; "
+    "text is what they\nadd to the prompt's text, without that end token and before any --stop; stop says "
+    "why it "
+    "ended: end_token,\nstop_string, max_new, context. Prompts given as text get the special tokens that the "
+    "tokenizer itself adds (--bos\noverrides), as for extract. Many prompts run at once; what a prompt gives "
+    "does "
+    "not depend on the others. Running\nthe same command again resumes a killed run.",
     "  sonde generate model.gguf --prompts prompts.jsonl --max-new 24 --greedy --out out.jsonl\n"
     "  # watch one prompt\n"
     "  sonde generate model/ --prompt 'The capital of France is' --greedy --stream\n"
     "  # sample, the same for the same seed\n"
     "  sonde generate model/ --prompts prompts.jsonl --temperature 0.7 --top-p 0.9 --seed 7 --out out.jsonl\n"
-    "  # steer while decoding\n"
-    "  sonde generate model/ --prompts prompts.jsonl --greedy --edits edits.json --out steered.jsonl\n"};
+    "  # steer while decoding, and record what every step looked like\n"
+    "  sonde generate model/ --prompts prompts.jsonl --greedy --edits edits.json --out steered.jsonl \\\n"
+    "      --sites 'blocks.*.hook_resid_post' --captures steered-acts/\n"};
 
 po::options_description generate_options() {
   po::options_description o("Options");
@@ -59,6 +67,10 @@ po::options_description generate_options() {
   add("sequences", po::value<std::int64_t>()->default_value(16), "prompts that run at once");
   add("edits", po::value<std::string>(),
       "JSON file of edits made during the run (docs/edits.md); `last` is the newest token of every step");
+  add("sites,site", po::value<std::string>(), "points to record while decoding, as for extract");
+  add("captures", po::value<std::string>(),
+      "folder of the store for --sites: every token of prompts and continuations that the model read");
+  add("store", po::value<std::string>()->default_value("f32"), "f32 | bf16 | f16: values in that store");
   add("stream", "print the text of one prompt as it comes");
   add("out", po::value<std::string>(), "file to write");
   add_model_options(o);
@@ -69,6 +81,9 @@ GenerateOptions read_generate_options(const po::variables_map& values, const Mod
                                       const ModelFiles& files) {
   GenerateOptions options;
   options.sampling.greedy = values.count("greedy") > 0;
+  for (const char* key : {"temperature", "top-k", "top-p", "min-p", "seed"})
+    if (options.sampling.greedy && !values[key].defaulted())
+      throw UsageError(fmt::format("--greedy takes the most probable token: found --{} beside it", key));
   options.sampling.temperature = values["temperature"].as<double>();
   options.sampling.top_k = values["top-k"].as<std::int64_t>();
   options.sampling.top_p = values["top-p"].as<double>();
@@ -91,43 +106,6 @@ GenerateOptions read_generate_options(const po::variables_map& values, const Mod
   return options;
 }
 
-// The text of continuations, prompt by prompt.
-class Texts {
- public:
-  Texts(const Tokenizer* tokenizer, const Prompts& prompts, std::vector<std::string> stops)
-      : tokenizer_(tokenizer), prompts_(prompts), stops_(std::move(stops)) {}
-
-  // What the continuation adds to the prompt's text: where joining changes nothing before it, the rest of the
-  // whole; a tokenizer that drops a leading space does so at the prompt.
-  std::string of(std::size_t prompt, std::span<const std::int32_t> generated) const {
-    if (tokenizer_ == nullptr) return {};
-    std::vector<std::int32_t> all = prompts_.tokens[prompt];
-    const std::string before = tokenizer_->decode(all, true);
-    all.insert(all.end(), generated.begin(), generated.end());
-    const std::string whole = tokenizer_->decode(all, true);
-    return whole.starts_with(before) ? whole.substr(before.size()) : tokenizer_->decode(generated, true);
-  }
-
-  // Where the first stop string begins, or npos.
-  std::size_t stop_at(const std::string& text) const {
-    std::size_t first = std::string::npos;
-    for (const std::string& stop : stops_) first = std::min(first, text.find(stop));
-    return first;
-  }
-  bool watched() const { return !stops_.empty(); }
-
- private:
-  const Tokenizer* tokenizer_;
-  const Prompts& prompts_;
-  std::vector<std::string> stops_;
-};
-
-// Bytes of text that will not change: what comes behind may complete a character.
-std::size_t settled(const std::string& text) {
-  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
-  return text.ends_with(kReplacement) ? text.size() - kReplacement.size() : text.size();
-}
-
 std::string identity_of(const po::variables_map& values, const RunIdentity& run, const Prompts& prompts,
                         const Json& edits) {
   Json id = {{"model", run.model_fingerprint}, {"path", run.compute_path}, {"edits", edits}};
@@ -138,6 +116,7 @@ std::string identity_of(const po::variables_map& values, const RunIdentity& run,
   for (const char* key : {"greedy", "ignore-eos"}) id[key] = values.count(key) > 0;
   if (values.count("stop")) id["stop"] = values["stop"].as<std::vector<std::string>>();
   id["weights"] = name(run.weights);
+  id["tokenizer"] = run.tokenizer_fingerprint;
   id["prompts"] = prompts.tokens;
   id["ids"] = prompts.ids;
   return sha256_hex(json_line(id));
@@ -159,6 +138,51 @@ Prompts prompts_of(const po::variables_map& values, const FoundTokenizer& tokeni
   return {{Json(0)}, {inputs.documents.tokens}};
 }
 
+// --sites and --captures.
+struct Captures {
+  std::filesystem::path out;
+  ExtractionOptions options;
+};
+std::optional<Captures> read_captures(const po::variables_map& values, const ModelSpec& spec,
+                                      const GenerateOptions& generate) {
+  if (values.count("sites") != values.count("captures"))
+    throw UsageError("--sites and --captures go together", "what to record, and the folder of the store");
+  if (!values.count("sites")) return std::nullopt;
+  Captures captures{values["captures"].as<std::string>(), {}};
+  ExtractionOptions& options = captures.options;
+  options.sites =
+      match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
+  options.tokens = TokenSelector::parse("all");
+  options.store = parse_store_dtype(values);
+  options.context = generate.context;
+  return captures;
+}
+
+void record(const Captures& captures, const Model& model, Backend& backend, RunIdentity run,
+            const GenerateOptions& options, std::vector<Edit> edits, const Prompts& prompts,
+            const std::vector<std::vector<std::int32_t>>& continuations) {
+  std::vector<KnownText> texts;
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < continuations.size(); ++i) {
+    texts.push_back({prompts.tokens[i], prompts.tokens[i].size()});
+    texts[i].ids.insert(texts[i].ids.end(), continuations[i].begin(), continuations[i].end());
+    names.push_back(id_text(prompts.ids[i]));
+  }
+  const TextRecording recording =
+      plan_recording(model.spec, std::move(texts), std::move(names), captures.options);
+  StoreSchema schema = make_schema(model.spec, recording.inputs, recording.options, recording.plan, run);
+  std::vector<std::size_t> lengths;
+  for (const auto& tokens : prompts.tokens) lengths.push_back(tokens.size());
+  schema.identity["generate"] = {{"prompt_lengths_sha256", sha256_hex(Json(lengths).dump())}};
+  const auto writer = StoreWriter::open(captures.out, schema, store_documents(recording.inputs));
+  fmt::print(stderr, "recording {} rows at {} sites in {}\n", schema.total_rows, schema.sites.size(),
+             captures.out.string());
+  ProgressLine progress;
+  record_texts(model, backend, recording, options, std::move(edits), *writer,
+               [&](const Progress& p) { progress(p); });
+  progress.finish();
+}
+
 }  // namespace
 
 int run_generate(const Arguments& arguments) {
@@ -170,70 +194,106 @@ int run_generate(const Arguments& arguments) {
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const ModelFiles files = ModelFiles::open(model_options.path);
   const ModelSpec spec = read_spec(files, model_options.ignored);
-  const GenerateOptions options = read_generate_options(values, spec, files);
+  GenerateOptions options = read_generate_options(values, spec, files);
+  const std::optional<Captures> captures = read_captures(values, spec, options);
   const FoundTokenizer tokenizer = find_tokenizer(model_options.path);
   const Prompts prompts = prompts_of(values, tokenizer);
   if (stream && prompts.tokens.size() != 1)
     throw UsageError(fmt::format("--stream: found {} prompts, expected one", prompts.tokens.size()));
-  EditFile edits;
-  if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
+  const auto read = [&] {
+    return values.count("edits") ? read_edits(values["edits"].as<std::string>(), spec) : EditFile{};
+  };
+  EditFile edits = read();
+  for (std::size_t i = 0; i < prompts.ids.size(); ++i) {
+    const std::string name = "prompt " + id_text(prompts.ids[i]);
+    const auto length = static_cast<std::int64_t>(prompts.tokens[i].size());
+    check_prompt(name, prompts.tokens[i], spec, options);
+    check_edits(edits.edits, spec, static_cast<std::int64_t>(i), name, length);
+  }
   std::vector<std::string> stops;
   if (values.count("stop")) stops = values["stop"].as<std::vector<std::string>>();
+  for (const std::string& stop : stops)
+    if (stop.empty()) throw UsageError("--stop: found an empty text, expected one to stop at");
   if (!stops.empty() || stream) tokenizer.get();
   if (!tokenizer.tokenizer)
     fmt::print(stderr, "sonde: warning: no texts are written, only ids: {}\n", tokenizer.missing);
-  const Texts texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
+  const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
   const auto backend = make_backend(values);
   const Model model = Model::load(model_options.path, load_options(model_options, true), *backend);
-  const RunIdentity run = run_identity(model_options, *backend, model);
+  RunIdentity run = run_identity(model_options, *backend, model);
+  if (tokenizer.tokenizer) run.tokenizer_fingerprint = tokenizer.tokenizer->fingerprint();
+  run.edits = edits.json;
+  options.cache_limit = available_memory_bytes() / 5 * 4;
   std::unique_ptr<ResumableLines> lines;
   if (values.count("out"))
     lines = std::make_unique<ResumableLines>(values["out"].as<std::string>(),
                                              identity_of(values, run, prompts, edits.json));
-  const std::size_t done_before = lines ? lines->found().size() : 0;
+  const std::size_t done_before = lines ? lines->found().size() : 0, count = prompts.tokens.size();
   const std::vector<std::vector<std::int32_t>> todo(
       prompts.tokens.begin() + static_cast<std::ptrdiff_t>(done_before), prompts.tokens.end());
   fmt::print(stderr, "{} on {}, {} ({})\n{} prompts{}\n", model.name, backend->describe(),
-             model_options.dtype, run.compute_path, prompts.tokens.size(),
+             model_options.dtype, run.compute_path, count,
              done_before > 0 ? fmt::format(", {} of them done before", done_before) : "");
 
-  Generator generator(model, *backend, options, std::move(edits.edits), done_before);
-  std::vector<std::string> finished(prompts.tokens.size());  // lines that wait for those before them
-  std::size_t written = done_before, printed = 0;
+  // The end token of a finished text is not shown.
+  const auto shown = [&](std::span<const std::int32_t> ids) {
+    return ids.first(ids.size() - (!ids.empty() && options.end_ids.count(ids.back()) > 0 ? 1 : 0));
+  };
+  std::vector<std::vector<std::int32_t>> continuations;
+  for (std::size_t i = 0; i < done_before; ++i)
+    continuations.push_back(
+        parse_json(lines->found()[i], "a line written before")["ids"].get<std::vector<std::int32_t>>());
+  continuations.resize(count);
+  std::vector<std::string> finished(count);  // lines that wait for those before them
+  std::size_t written = done_before, printed = 0, ended = done_before;
   std::int64_t tokens = 0;
-  const auto start = std::chrono::steady_clock::now();
-  generator.run(
+  const auto print_until = [&](const std::string& text, std::size_t end) {
+    if (end <= printed) return;
+    fmt::print("{}", std::string_view(text).substr(printed, end - printed));
+    std::fflush(stdout);
+    printed = end;
+  };
+  ProgressLine progress;
+  auto generator = std::make_unique<Generator>(model, *backend, options, std::move(edits.edits), done_before);
+  generator->run(
       todo,
       [&](std::size_t i, std::span<const std::int32_t> generated) {
         ++tokens;
-        if (!stream && !texts.watched()) return false;
-        const std::string text = texts.of(i + done_before, generated);
-        const std::size_t stop = texts.stop_at(text);
-        if (stream) {
-          const std::size_t end = std::min(stop, settled(text));
-          if (end > printed) {
-            fmt::print("{}", std::string_view(text).substr(printed, end - printed));
-            std::fflush(stdout);
-            printed = end;
-          }
+        if (!stream) {
+          progress.show(fmt::format("{} of {} prompts  {} tokens  {:.1f} tok/s", ended, count, tokens,
+                                    static_cast<double>(tokens) / progress.seconds()),
+                        false);
+          if (!texts.has_stops()) return false;
         }
+        const std::string text = texts.text(i + done_before, shown(generated));
+        const std::size_t stop = texts.stop_at(text);
+        if (stream) print_until(text, std::min(stop, texts.settled(text)));
         return stop != std::string::npos;
       },
       [&](std::size_t i, const Generated& generated) {
         const std::size_t prompt = i + done_before;
-        std::string text = texts.of(prompt, generated.ids);
+        std::string text = texts.text(prompt, shown(generated.ids));
         text.resize(std::min(text.size(), texts.stop_at(text)));
+        if (stream) print_until(text, text.size());
+        continuations[prompt] = generated.ids;
         Json line = {{"id", prompts.ids[prompt]}, {"ids", generated.ids}};
         line["text"] = tokenizer.tokenizer ? Json(text) : Json(nullptr);
         line["stop"] = name(generated.stop);
         finished[prompt] = json_line(line);
-        for (; lines && written < finished.size() && !finished[written].empty(); ++written)
+        ++ended;
+        for (; lines && written < count && !finished[written].empty(); ++written)
           lines->append(std::exchange(finished[written], {}));
       });
+  generator.reset();
   if (stream) fmt::print("\n");
+  progress.finish();
+  const double seconds = progress.seconds();
+  if (captures) {
+    if (lines) lines->flush();
+    record(*captures, model, *backend, run, options, read().edits, prompts, continuations);
+  }
   if (lines) lines->finish();
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   fmt::print(stderr, "done: {} new tokens in {}, {:.1f} tok/s\n", tokens, human_seconds(seconds),
              static_cast<double>(tokens) / seconds);
   return 0;

@@ -46,6 +46,13 @@ std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, b
   return formats;
 }
 
+DType parse_store_dtype(const po::variables_map& values) {
+  const DType dtype = parse_dtype(values["store"].as<std::string>());
+  if (dtype != DType::f32 && dtype != DType::bf16 && dtype != DType::f16)
+    throw UsageError(fmt::format("--store: found '{}', expected f32, bf16 or f16", name(dtype)));
+  return dtype;
+}
+
 std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
   const std::string device = values["device"].as<std::string>();
   if (device != "auto" && device != "cpu")

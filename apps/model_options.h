@@ -28,6 +28,8 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
 // --weights as a comma list; `one`: more than one is a UsageError.
 std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, bool one);
 
+DType parse_store_dtype(const po::variables_map& values);  // --store f32|bf16|f16
+
 std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // --device auto|cpu
 
 LoadOptions load_options(const ModelOptions& options, bool head);

@@ -13,22 +13,32 @@ ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) != 0), start_(Clo
 
 double ProgressLine::seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
 
-void ProgressLine::operator()(const Progress& progress) {
+bool ProgressLine::due(bool done) {
   const auto now = Clock::now();
-  const bool done = progress.tokens_done >= progress.tokens_total;
   const auto pause = terminal_ ? std::chrono::milliseconds(200) : std::chrono::milliseconds(10000);
-  if (now - last_ < pause && !(done && printed_)) return;
+  if (now - last_ < pause && !(done && printed_)) return false;
   last_ = now;
-  printed_ = true;
+  return printed_ = true;
+}
+
+void ProgressLine::show(std::string_view text, bool done) {
+  if (!due(done)) return;
+  fmt::print(stderr, "{}{}{}", terminal_ ? "\r" : "", text, terminal_ ? "\033[K" : "\n");
+  std::fflush(stderr);
+}
+
+void ProgressLine::operator()(const Progress& progress) {
   const double elapsed = seconds(), rate = static_cast<double>(progress.tokens_done) / elapsed;
   const double left = static_cast<double>(progress.tokens_total - progress.tokens_done) / rate;
   const double fraction =
       static_cast<double>(progress.tokens_done) / static_cast<double>(progress.tokens_total);
-  fmt::print(stderr, "{}{:5.1f} %  {} of {} tokens  {:.0f} tok/s  {:.3f} GB/s to the store  {} left{}",
-             terminal_ ? "\r" : "", 100 * fraction, progress.tokens_done, progress.tokens_total, rate,
-             static_cast<double>(progress.bytes_written) / elapsed * 1e-9, human_seconds(left),
-             terminal_ ? "\033[K" : "\n");
-  std::fflush(stderr);
+  const std::string store = progress.bytes_written == 0
+                                ? ""
+                                : fmt::format("  {:.3f} GB/s to the store",
+                                              static_cast<double>(progress.bytes_written) / elapsed * 1e-9);
+  show(fmt::format("{:5.1f} %  {} of {} tokens  {:.0f} tok/s{}  {} left", 100 * fraction,
+                   progress.tokens_done, progress.tokens_total, rate, store, human_seconds(left)),
+       progress.tokens_done >= progress.tokens_total);
 }
 
 void ProgressLine::finish() {

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "models/extraction.h"
 
@@ -13,7 +14,8 @@ class ProgressLine {
  public:
   ProgressLine();
   void operator()(const Progress& progress);
-  void finish();  // ends the line
+  void show(std::string_view text, bool done);  // the same with words of the caller's
+  void finish();                                // ends the line
   double seconds() const;
 
  private:
@@ -21,6 +23,7 @@ class ProgressLine {
   bool terminal_;
   Clock::time_point start_, last_;
   bool printed_ = false;
+  bool due(bool done);
 };
 
 std::string human_bytes(double bytes);      // "1.53 GB" (10^9)

@@ -28,13 +28,18 @@ Row json_row(std::string_view line, const std::string& where, const PromptOption
   Row row;
   row.id = json.contains(options.id_column) ? json[options.id_column] : Json(number);
   if (json.contains("ids")) {
+    if (!json["ids"].is_array())
+      fail_hint("`sonde tokenize` writes such lines", "{}: key ids: found {}, expected an array of token ids",
+                where, json["ids"].dump());
     for (const Json& id : json["ids"]) {
       if (!id.is_number_integer() || id < 0 || id > INT32_MAX)
-        fail("{}: key ids: expected an array of token ids", where);
+        fail("{}: key ids: found {}, expected token ids of 0 to {}", where, id.dump(), INT32_MAX);
       row.tokens.push_back(id.get<std::int32_t>());
     }
     return row;
   }
+  if (options.ids_only)
+    fail_hint("`sonde tokenize` writes such lines", "{}: expected token ids 'ids'", where);
   const auto text = json.find(options.column);
   if (text == json.end() || !text->is_string())
     fail("{}: expected a text '{}' or token ids 'ids'", where, options.column);
@@ -44,8 +49,8 @@ Row json_row(std::string_view line, const std::string& where, const PromptOption
 
 std::vector<Row> read_rows(const PromptOptions& options) {
   std::vector<Row> rows;
-  for (const std::string& file : options.files) {
-    if (options.pattern.empty() && is_json_lines(file) && std::filesystem::exists(file)) {
+  for (const std::string& file : expand_globs(options.files)) {
+    if (options.ids_only || (options.pattern.empty() && is_json_lines(file))) {
       LineReader lines(file);
       for (std::string_view line; lines.next(line);)
         if (line.find_first_not_of(" \t\r") != line.npos)
@@ -72,7 +77,7 @@ Prompts read_prompts(const PromptOptions& options, const FoundTokenizer& tokeniz
   std::vector<Row> rows = read_rows(options);
   std::vector<std::string> texts, names;
   for (const Row& row : rows)
-    if (row.text) texts.push_back(*row.text), names.push_back(row.id.dump());
+    if (row.text) texts.push_back(*row.text), names.push_back(id_text(row.id));
   Inputs inputs;
   if (!texts.empty()) inputs = text_inputs(texts, names, options.bos, tokenizer.get());
   Prompts prompts;
@@ -94,8 +99,7 @@ Inputs documents_of(const Prompts& prompts) {
   inputs.documents.starts.push_back(0);
   for (std::size_t i = 0; i < prompts.ids.size(); ++i) {
     const auto& tokens = prompts.tokens[i];
-    inputs.documents.ids.push_back(prompts.ids[i].is_string() ? prompts.ids[i].get<std::string>()
-                                                              : prompts.ids[i].dump());
+    inputs.documents.ids.push_back(id_text(prompts.ids[i]));
     inputs.documents.tokens.insert(inputs.documents.tokens.end(), tokens.begin(), tokens.end());
     inputs.documents.starts.push_back(static_cast<std::int64_t>(inputs.documents.tokens.size()));
   }
@@ -116,6 +120,7 @@ const Tokenizer& FoundTokenizer::get() const {
   return *tokenizer;
 }
 
+std::string id_text(const Json& id) { return id.is_string() ? id.get<std::string>() : id.dump(); }
 std::string json_line(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace sonde

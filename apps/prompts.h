@@ -17,6 +17,7 @@ struct PromptOptions {
   std::string column = "text", id_column = "id";
   std::string pattern;      // text made of columns; empty: the column as it is
   std::optional<bool> bos;  // override of what the tokenizer adds
+  bool ids_only = false;    // {"ids": [..]} a line, whatever the files' names
 };
 
 struct Prompts {
@@ -36,6 +37,7 @@ FoundTokenizer find_tokenizer(const std::filesystem::path& model);
 // A JSONL row holds {"ids": [..]} or the text column.
 Prompts read_prompts(const PromptOptions& options, const FoundTokenizer& tokenizer);
 
+std::string id_text(const Json& id);  // as a document's name
 // JSON on one line; what is no UTF-8 becomes U+FFFD.
 std::string json_line(const Json& json);
 

@@ -24,10 +24,20 @@ namespace {
 
 const Help kHelp = {
     "score MODEL (--texts FILE... | --ids FILE...) --out OUT.jsonl [options]",
-    "Writes {\"id\", \"loss\", \"perplexity\", \"log_probs\": [..]} of every document: the natural log of "
-    "the\n"
-    "probability of its second token, its third, ...; loss is minus their mean. Running the same command "
-    "again\nresumes a killed run.",
+    "Writes {\"id\", \"loss\", \"perplexity\", \"log_probs\": [..]} of every document, in order: the natural "
+    "log "
+    "of the\nprobability of its second token, its third, ... (one fewer than it has tokens); loss is minus "
+    "their "
+    "mean,\nperplexity its exponential. Texts get the special tokens that the tokenizer itself adds (--bos "
+    "overrides), as\nfor extract. A document of one token has loss null; one split by --overflow split has "
+    "no "
+    "value for the first\ntoken of each piece. The loss over all tokens is printed at the end.\n"
+    "With --choices: {\"id\", \"log_probs\": [sum of each choice], \"choice\", \"choice_per_token\", "
+    "\"choice_per_byte\",\n\"answer\", \"correct\"}: the most probable continuation, by its sum, by its mean "
+    "over "
+    "tokens, and over bytes;\naccuracies are printed at the end. Running the same command again resumes a "
+    "killed "
+    "run.",
     "  sonde score model.gguf --texts corpus.jsonl --out scores.jsonl\n"
     "  sonde score model/ --ids ids.jsonl --out scores.jsonl\n"
     "  # multiple choice: rows {\"text\": \"Water boils at\", \"choices\": [\" 100 C\", \" 5 C\"], "
@@ -80,58 +90,67 @@ PromptOptions prompt_options(const po::variables_map& values) {
   options.pattern = values["template"].as<std::string>();
   options.id_column = values["id-column"].as<std::string>();
   if (values.count("bos")) options.bos = parse_yes_no(values, "bos", false);
+  options.ids_only = values.count("ids") > 0;
   return options;
 }
 
+// A question's choices and the number of the right one, as its row has them.
+void add_question(Work& work, const Table& table, std::int64_t row, const std::string& choices,
+                  const std::string& answer, std::vector<std::string>& texts) {
+  const auto i = static_cast<std::size_t>(row);
+  const Json list = parse_json(table.column(choices)[i], table.where(row));
+  const auto usable = [](const Json& choice) {
+    return choice.is_string() && !choice.get_ref<const std::string&>().empty();
+  };
+  if (!list.is_array() || list.size() < 2 || !std::ranges::all_of(list, usable))
+    fail_hint("{\"choices\": [\" yes\", \" no\"]}: mind the space in front",
+              "{}: column {}: found {}, expected an array of at least two texts that are not empty",
+              table.where(row), choices, table.column(choices)[i].substr(0, 80));
+  work.first.push_back(texts.size());
+  for (const Json& choice : list) texts.push_back(choice.get<std::string>());
+  work.answers.emplace_back();
+  if (answer.empty()) return;
+  const Json number = parse_json(table.column(answer)[i], table.where(row));
+  if (!number.is_number_integer() || number < 0 || number >= list.size())
+    fail("{}: column {}: found {}, expected the number of a choice, 0 to {}", table.where(row), answer,
+         number.dump(), list.size() - 1);
+  work.answers.back() = number.get<std::int64_t>();
+}
+
 // A continuation's tokens are those of the whole text behind as many as the question alone has.
-Work choices_work(const po::variables_map& values, const Tokenizer& tokenizer) {
+Work choices_work(const po::variables_map& values, const FoundTokenizer& tokenizer) {
   const PromptOptions options = prompt_options(values);
+  const std::string column = values["choices"].as<std::string>();
+  const std::string answer = values.count("answer") ? values["answer"].as<std::string>() : "";
   const Table table = read_table(options.files);
-  const auto& lists = table.column(values["choices"].as<std::string>());
+  if (table.has("ids")) fail("{}: found token ids, expected texts: choices are texts", table.where(0));
   Work work;
-  Prompts all;
-  std::vector<std::string> questions, wholes, names;
+  work.prompts = read_prompts(options, tokenizer);
+  std::vector<std::string> texts, names;  // of the choices: alone, then behind their questions
   for (std::int64_t row = 0; row < table.rows(); ++row) {
-    const auto i = static_cast<std::size_t>(row);
-    const std::string question = options.pattern.empty() ? table.column(options.column)[i]
-                                                         : fill_template(options.pattern, table, row);
-    const Json list = parse_json(lists[i], table.where(row));
-    if (!list.is_array() || list.size() < 2)
-      fail("{}: column {}: expected an array of at least two texts", table.where(row),
-           values["choices"].as<std::string>());
-    work.prompts.ids.push_back(table.has(options.id_column) ? Json(table.column(options.id_column)[i])
-                                                            : Json(row));
-    work.first.push_back(wholes.size());
-    for (const Json& choice : list) {
-      if (!choice.is_string() || choice.get<std::string>().empty())
-        fail("{}: column {}: expected texts that are not empty", table.where(row),
-             values["choices"].as<std::string>());
-      questions.push_back(question);
-      wholes.push_back(question + choice.get<std::string>());
-      names.push_back(fmt::format("{} choice {}", json_line(work.prompts.ids.back()), names.size()));
-      work.bytes.push_back(static_cast<double>(choice.get<std::string>().size()));
-    }
-    work.answers.emplace_back();
-    if (values.count("answer")) {
-      const Json answer = parse_json(table.column(values["answer"].as<std::string>())[i], table.where(row));
-      if (!answer.is_number_integer() || answer < 0 || answer >= list.size())
-        fail("{}: column {}: found {}, expected 0 to {}", table.where(row),
-             values["answer"].as<std::string>(), answer.dump(), list.size() - 1);
-      work.answers.back() = answer.get<std::int64_t>();
+    const std::size_t before = texts.size();
+    add_question(work, table, row, column, answer, texts);
+    const std::string question = options.pattern.empty()
+                                     ? table.column(options.column)[static_cast<std::size_t>(row)]
+                                     : fill_template(options.pattern, table, row);
+    for (std::size_t c = before; c < texts.size(); ++c) {
+      work.bytes.push_back(static_cast<double>(texts[c].size()));
+      texts[c] = question + texts[c];
+      names.push_back(
+          fmt::format("{} choice {}", id_text(work.prompts.ids[static_cast<std::size_t>(row)]), c - before));
+      work.context_tokens.push_back(work.prompts.tokens[static_cast<std::size_t>(row)].size());
     }
   }
-  work.first.push_back(wholes.size());
-  work.inputs = text_inputs(wholes, names, options.bos, tokenizer);
-  const Inputs contexts = text_inputs(questions, names, options.bos, tokenizer);
-  for (std::int64_t i = 0; i < work.inputs.size(); ++i) {
-    const std::int64_t n = contexts.length(i);
-    if (n == 0 || n >= work.inputs.length(i))
+  work.first.push_back(texts.size());
+  work.inputs = text_inputs(texts, names, options.bos, tokenizer.get());
+  for (std::size_t i = 0; i < names.size(); ++i)
+    if (const auto n = static_cast<std::int64_t>(work.context_tokens[i]),
+        all = work.inputs.length(static_cast<std::int64_t>(i));
+        n == 0 || n >= all)
       fail(
           "{}: the text and the choice make {} and {} tokens, expected a text of at least one and a choice "
           "that adds some",
-          names[static_cast<std::size_t>(i)], n, work.inputs.length(i));
-    work.context_tokens.push_back(static_cast<std::size_t>(n));
-  }
+          names[i], n, all);
   return work;
 }
 
@@ -177,30 +196,37 @@ class Ranking {
   std::vector<double> sums_, tokens_, bytes_;
 };
 
-void print_accuracy(const std::vector<Json>& lines) {
-  for (const char* key : {"choice", "choice_per_token", "choice_per_byte"}) {
-    std::size_t right = 0, asked = 0;
-    for (const Json& line : lines)
-      if (line.contains("answer")) {
-        ++asked;
-        right += line[key] == line["answer"];
+// Sums over all lines, those of an earlier start too.
+class Totals {
+ public:
+  void add(const Json& line) {
+    ++lines_;
+    if (line.contains("loss")) {
+      for (const Json& log_prob : line["log_probs"]) {
+        loss_ -= log_prob.is_number() ? log_prob.get<double>() : -HUGE_VAL;  // JSON has no infinity
+        ++tokens_;
       }
-    if (asked > 0)
-      fmt::print("accuracy by {:<17} {:.4f} ({} of {})\n", key,
-                 static_cast<double>(right) / static_cast<double>(asked), right, asked);
-  }
-}
-
-void print_loss(const std::vector<Json>& lines) {
-  double loss = 0, tokens = 0;
-  for (const Json& line : lines)
-    for (const Json& log_prob : line["log_probs"]) {
-      loss -= log_prob.get<double>();
-      ++tokens;
+    } else if (line.contains("answer")) {
+      ++asked_;
+      for (std::size_t i = 0; i < std::size(kRules); ++i) right_[i] += line[kRules[i]] == line["answer"];
     }
-  fmt::print("loss {:.6f} perplexity {:.4f} over {:.0f} tokens\n", loss / tokens, std::exp(loss / tokens),
-             tokens);
-}
+  }
+  std::size_t lines() const { return lines_; }
+
+  void print() const {
+    for (std::size_t i = 0; i < std::size(kRules) && asked_ > 0; ++i)
+      fmt::print("accuracy by {:<17} {:.4f} ({} of {})\n", kRules[i],
+                 static_cast<double>(right_[i]) / static_cast<double>(asked_), right_[i], asked_);
+    if (tokens_ > 0)
+      fmt::print("loss {:.6f} perplexity {:.4f} over {:.0f} tokens\n", loss_ / tokens_,
+                 std::exp(loss_ / tokens_), tokens_);
+  }
+
+ private:
+  static constexpr const char* kRules[] = {"choice", "choice_per_token", "choice_per_byte"};
+  std::size_t lines_ = 0, asked_ = 0, right_[std::size(kRules)] = {};
+  double loss_ = 0, tokens_ = 0;
+};
 
 // The document that comes behind n scored ones; those that do not run have no line.
 std::size_t document_behind(const ExtractionPlan& plan, std::size_t n) {
@@ -222,6 +248,9 @@ std::string identity_of(const po::variables_map& values, const RunIdentity& run,
   for (const char* key : {"context", "batch-tokens"}) id[key] = values[key].as<std::int64_t>();
   id["overflow"] = values["overflow"].as<std::string>();
   id["weights"] = name(run.weights);
+  id["skip_empty"] = values.count("skip-empty") > 0;
+  for (const char* key : {"choices", "answer"})
+    if (values.count(key)) id[key] = values[key].as<std::string>();
   id["tokens"] = work.inputs.documents.tokens;
   id["starts"] = work.inputs.documents.starts;
   id["ids"] = work.prompts.ids;
@@ -245,7 +274,7 @@ int run_score(const Arguments& arguments) {
   const FoundTokenizer tokenizer = find_tokenizer(model_options.path);
   Work work;
   if (choices) {
-    work = choices_work(values, tokenizer.get());
+    work = choices_work(values, tokenizer);
   } else {
     work.prompts = read_prompts(prompt_options(values), tokenizer);
     work.inputs = documents_of(work.prompts);
@@ -266,21 +295,24 @@ int run_score(const Arguments& arguments) {
   EditFile edits;
   if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
 
+  const ExtractionPlan plan = plan_extraction(spec, work.inputs, options);
+  check_edits(edits.edits, spec, work.inputs, plan);
+
   const auto backend = make_backend(values);
   const Model model = Model::load(model_options.path, load_options(model_options, true), *backend);
   const RunIdentity run = run_identity(model_options, *backend, model);
   ResumableLines lines(values["out"].as<std::string>(), identity_of(values, run, work, edits.json));
-  const ExtractionPlan plan = plan_extraction(spec, work.inputs, options);
   fmt::print(stderr, "{} on {}, {} ({})\n{} {}, {} tokens\n", model.name, backend->describe(),
              model_options.dtype, run.compute_path, work.prompts.ids.size(),
              choices ? "questions" : "documents", plan.tokens);
-  std::vector<Json> rows;  // all lines, those of an earlier start too
-  for (const std::string& line : lines.found()) rows.push_back(parse_json(line, "a line written before"));
-  if (!rows.empty()) fmt::print(stderr, "resuming: {} lines are there\n", rows.size());
-  const std::size_t first = choices ? work.first[rows.size()] : document_behind(plan, rows.size());
+  Totals totals;
+  for (const std::string& line : lines.found()) totals.add(parse_json(line, "a line written before"));
+  if (totals.lines() > 0) fmt::print(stderr, "resuming: {} lines are there\n", totals.lines());
+  const std::size_t done = totals.lines();
+  const std::size_t first = choices ? work.first[done] : document_behind(plan, done);
 
   ProgressLine progress;
-  Ranking ranking(work, rows.size());
+  Ranking ranking(work, done);
   score_documents(
       model, *backend, work.inputs, options, plan, std::move(edits.edits), static_cast<std::int64_t>(first),
       [&](std::int64_t d, const std::vector<double>& log_probs) {
@@ -296,12 +328,12 @@ int run_score(const Arguments& arguments) {
         }
         if (!line) return;
         lines.append(json_line(*line));
-        rows.push_back(std::move(*line));
+        totals.add(*line);
       },
       [&](const Progress& p) { progress(p); });
   progress.finish();
   lines.finish();
-  choices ? print_accuracy(rows) : print_loss(rows);
+  totals.print();
   return 0;
 }
 

@@ -21,6 +21,7 @@ class ResumableLines {
   // There already: the caller goes on behind them.
   const std::vector<std::string>& found() const { return found_; }
   void append(std::string_view line);  // without its end
+  void flush();                        // what was appended outlives a kill
   void finish();                       // OUT appears
 
  private:
@@ -28,7 +29,6 @@ class ResumableLines {
   int fd_ = -1;
   std::vector<std::string> found_;
   std::string buffer_;
-  void flush();
 };
 
 }  // namespace sonde

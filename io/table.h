@@ -27,6 +27,9 @@ struct Table {
       std::int64_t row) const;  // "cities.csv row 12": rows of that file, from 1, header not counted
 };
 
+// Globs expand sorted; a path that exists is no glob. One that matches nothing is an Error.
+std::vector<std::string> expand_globs(std::span<const std::string> paths);
+
 // By extension: .csv .tsv .jsonl/.ndjson .txt (one column `text`), each also .gz or .zst. UTF-8 by
 // convention: other bytes pass through. Globs expand sorted; a path that exists is no glob. Files must agree
 // on their columns, in any order. Errors name file and line.

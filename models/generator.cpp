@@ -169,7 +169,7 @@ void Generator::State::run(std::vector<Running> sequences, const OnToken& on_tok
     std::vector<Running> going;
     for (std::size_t i = 0; i < running.size(); ++i) {
       Running& sequence = running[i];
-      StopReason reason;
+      StopReason reason = StopReason::max_new;
       if (sequence.cached < sequence.length || !step(sequence, chosen[i], on_token, reason)) {
         going.push_back(std::move(sequence));
         continue;

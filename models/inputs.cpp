@@ -178,6 +178,14 @@ Inputs id_inputs(const std::vector<std::string>& files, const TokenSelector& sel
   return inputs;
 }
 
+Inputs id_inputs(std::vector<std::string> ids, const std::vector<std::vector<std::int32_t>>& tokens) {
+  Inputs inputs;
+  inputs.documents.ids = std::move(ids);
+  pack(inputs.documents, tokens);
+  inputs.fingerprint = fingerprint_of(inputs);
+  return inputs;
+}
+
 void check_ids(const Inputs& inputs, std::int64_t vocab) {
   for (std::int64_t d = 0; d < inputs.size(); ++d)
     for (std::int64_t i = inputs.documents.starts[static_cast<std::size_t>(d)];

@@ -44,6 +44,9 @@ Inputs text_inputs(const std::vector<std::string>& texts, const std::vector<std:
 // {"ids": [..]} a line; a mask selector reads its column from the same lines. `vocab` bounds the ids.
 Inputs id_inputs(const std::vector<std::string>& files, const TokenSelector& selector, std::int64_t vocab);
 
+// The same from ids at hand.
+Inputs id_inputs(std::vector<std::string> ids, const std::vector<std::vector<std::int32_t>>& tokens);
+
 // Every id must be a row of the embedding table.
 void check_ids(const Inputs& inputs, std::int64_t vocab);
 

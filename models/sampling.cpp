@@ -56,6 +56,8 @@ std::int32_t next_token(std::span<float> logits, std::span<const std::int32_t> h
     if (std::isnan(logits[i])) fail("logits: token {} has NaN after {} tokens", i, history.size());
   penalise(logits, history, options.repetition_penalty);
   const auto largest = std::ranges::max_element(logits);
+  if (!std::isfinite(*largest))
+    fail("logits: the largest is {} after {} tokens, expected a finite number", *largest, history.size());
   if (options.greedy) return static_cast<std::int32_t>(largest - logits.begin());
 
   // Candidates in descending order of logit, of equals the lower id first.

@@ -225,7 +225,7 @@ TEST_P(EditFileTest, MistakesAreNamed) {
   const std::string begin = R"([{"site": "blocks.0.hook_resid_post", )";
   EXPECT_THAT(refusal(begin + R"("op": "multiply"}])"), HasSubstr("'multiply'"));
   EXPECT_THAT(refusal(begin + R"("op": "zero", "coefficient": 2}])"),
-              HasSubstr("zero has no key coefficient"));
+              AllOf(HasSubstr("edit 0: key coefficient"), HasSubstr("zero")));
   EXPECT_THAT(refusal(begin + R"("op": "zero", "token": "all"}])"), HasSubstr("unknown key token"));
   EXPECT_THAT(refusal(begin + R"("op": "zero", "tokens": "mask:x"}])"), HasSubstr("mask:x"));
   EXPECT_THAT(refusal(begin + R"("op": "scale"}])"), HasSubstr("value is missing"));
@@ -235,6 +235,21 @@ TEST_P(EditFileTest, MistakesAreNamed) {
   EXPECT_THAT(refusal(begin + R"("op": "replace", "value": {"file": "none.safetensors", "tensor": "x"}}])"),
               HasSubstr("none.safetensors"));
   EXPECT_THAT(refusal("{}"), HasSubstr("expected an array"));
+  const std::string z = R"([{"site": "blocks.0.attn.hook_z", "op": "add", "value": )";
+  const auto of_shape = [&](std::vector<std::int64_t> shape) {
+    return tensor_file("v.safetensors", shape, 1);
+  };
+  const std::int64_t D = model.spec.d_model, E = model.spec.d_head, H = model.spec.n_heads;
+  const std::string row = begin + R"("op": "add", "value": )";
+  EXPECT_EQ(refusal(row + of_shape({D}) + "}]"), "");
+  EXPECT_EQ(refusal(row + of_shape({7, D}) + "}]"), "");
+  EXPECT_THAT(refusal(row + of_shape({2, D / 2}) + "}]"), AllOf(HasSubstr("edit 0"), HasSubstr("key value")));
+  EXPECT_THAT(refusal(row + of_shape({1, 1, D}) + "}]"), HasSubstr("key value"));
+  for (const auto& shape : {std::vector<std::int64_t>{H, E}, std::vector<std::int64_t>{H * E},
+                            std::vector<std::int64_t>{3, H, E}})
+    EXPECT_EQ(refusal(z + of_shape(shape) + "}]"), "");
+  EXPECT_THAT(refusal(z + of_shape({E}) + "}]"), HasSubstr("key value"));
+  EXPECT_EQ(refusal(z + of_shape({E}) + R"(, "heads": [1]}])"), "");
   EXPECT_EQ(refusal(begin + R"("op": "zero", "value": null, "tokens": [0]}])"), "");
 }
 

@@ -153,6 +153,48 @@ TEST_P(GeneratorTest, EditsWhileDecoding) {
   EXPECT_GT(different, 0);
 }
 
+// What a replay records is what the steps themselves had, whether it may read texts at once or not.
+TEST_P(GeneratorTest, AReplayIsTheStepsThemselves) {
+  const std::vector<Ids> prompts = prompts_of(model.spec.vocab);
+  const std::vector<Site> sites = model.spec.sites();
+  for (const bool steered : {false, true}) {
+    const std::function<std::vector<Edit>()> edits =
+        steered ? steering : std::function<std::vector<Edit>()>();
+    const Session run = generate(model, *backend, prompts, options, sites, edits);
+    std::vector<KnownText> texts;
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      texts.push_back({prompts[i], prompts[i].size()});
+      texts[i].ids.insert(texts[i].ids.end(), run.generated[i].ids.begin(), run.generated[i].ids.end());
+    }
+    std::vector<Rows> rows(prompts.size());
+    options.sequences = 2;
+    Generator again(model, *backend, options, edits ? edits() : std::vector<Edit>());
+    again.capture(sites, [&](std::size_t prompt, Site site, std::int64_t position, Tensor row) {
+      rows[prompt][{name(site), position}] = {row.f32(), row.f32() + row.width()};
+    });
+    again.replay(texts, 0);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      ASSERT_EQ(rows[i].size(), run.rows[i].size());
+      for (const auto& [key, expected] : run.rows[i]) {
+        std::vector<float> found = rows[i].at(key);
+        if (found.size() != expected.size()) {  // a row of the whole text has keys that come later, too
+          const auto heads = static_cast<std::size_t>(model.spec.n_heads);
+          const std::size_t all = found.size() / heads, seen = expected.size() / heads;
+          std::vector<float> cut;
+          for (std::size_t h = 0; h < heads; ++h)
+            cut.insert(cut.end(), found.begin() + static_cast<std::ptrdiff_t>(h * all),
+                       found.begin() + static_cast<std::ptrdiff_t>(h * all + seen));
+          found = cut;
+        }
+        ASSERT_EQ(found.size(), expected.size()) << key.first;
+        EXPECT_EQ(std::memcmp(found.data(), expected.data(), found.size() * 4), 0)
+            << "prompt " << i << " position " << key.second << " " << key.first
+            << (steered ? ", steered" : "");
+      }
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, GeneratorTest, ::testing::ValuesIn(random_specs()),
                          [](const auto& p) { return p.param.name; });
 
@@ -179,6 +221,29 @@ TEST(Generator, EndsWhereItShould) {
   EXPECT_THROW(generate(model, *backend, prompts, options), Error);
   EXPECT_THROW(generate(model, *backend, {{}}, options), Error);
   EXPECT_THROW(generate(model, *backend, {{53}}, options), Error);
+}
+
+// A cache that holds fewer sequences gives the same; one that holds none is refused before anything runs.
+TEST(Generator, KeepsToItsMemory) {
+  const auto backend = make_cpu_backend();
+  const Model model = Model::random(llama_like(), {}, 11, *backend);
+  GenerateOptions options;
+  options.sampling.greedy = true;
+  options.max_new = 6;
+  const std::vector<Ids> prompts = {{1, 2, 3}, {4}, {5, 6, 7, 8}, {9, 10}};
+  const Session free = generate(model, *backend, prompts, options);
+  const std::int64_t one = Generator::cache_bytes(model.spec, 1, 4 + 6);
+  options.cache_limit = 2 * one + 1;
+  const Session two = generate(model, *backend, prompts, options);
+  for (std::size_t i = 0; i < prompts.size(); ++i) EXPECT_EQ(two.generated[i].ids, free.generated[i].ids);
+  options.cache_limit = one - 1;
+  try {
+    generate(model, *backend, prompts, options);
+    ADD_FAILURE() << "no Error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("10 tokens"), std::string::npos) << error.what();
+    EXPECT_NE(error.hint().find("--max-new"), std::string::npos);
+  }
 }
 
 // Draws follow the probabilities that each filter leaves.
@@ -211,6 +276,8 @@ TEST(Sampling, FollowsTheProbabilities) {
   copy = {1, 4, 4};
   EXPECT_EQ(next_token(copy, {}, {.greedy = true}, 0, 0), 1);
   copy[0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_THROW(next_token(copy, {}, {}, 0, 0), Error);
+  copy.assign(3, -std::numeric_limits<float>::infinity());  // an edit may leave nothing
   EXPECT_THROW(next_token(copy, {}, {}, 0, 0), Error);
   EXPECT_NE(frequencies({.seed = 1}), frequencies({.seed = 2}));
   EXPECT_EQ(frequencies({.seed = 1}), frequencies({.seed = 1}));

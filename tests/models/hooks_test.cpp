@@ -302,7 +302,7 @@ TEST_P(LlamaHooksTest, WrongEditsAndIdsAreErrors) {
   EXPECT_THAT(message(edit_at({Hook::z, 0}, EditOp::mask_scores)), HasSubstr("attn_scores alone"));
   Edit edit = edit_at({Hook::resid_post, 0}, EditOp::zero);
   edit.heads = {0};
-  EXPECT_THAT(message(std::move(edit)), HasSubstr("no heads"));
+  EXPECT_THAT(message(std::move(edit)), HasSubstr("without heads"));
   edit = edit_at({Hook::v, 0}, EditOp::zero);
   edit.heads = {1, 2};
   EXPECT_THAT(message(std::move(edit)), AllOf(HasSubstr("found 2"), HasSubstr("0 to 1")));

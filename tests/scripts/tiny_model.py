@@ -55,3 +55,20 @@ def write(folder, seed=1, **changes):
         json.dump(config, f)
     write_safetensors(os.path.join(folder, "model.safetensors"), tensors(config, np.random.default_rng(seed)))
     return folder
+
+
+def write_with_tokenizer(folder, seed=1, **changes):
+    """The same with a tokenizer in which token i is byte i; ids from 256 on have no text."""
+    printable = [b for b in range(256) if 0x21 <= b <= 0x7E or 0xA1 <= b <= 0xAC or b >= 0xAE]
+    rest = iter(range(0x100, 0x200))
+    vocab = {chr(b if b in printable else next(rest)): b for b in range(256)}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    write(folder, seed, **changes)
+    with open(os.path.join(folder, "tokenizer.json"), "w") as f:
+        json.dump({"added_tokens": [], "normalizer": None, "pre_tokenizer": byte_level, "post_processor": None,
+                   "decoder": byte_level, "model": {"type": "BPE", "vocab": vocab, "merges": []}}, f)
+    return folder
+
+
+def decode(ids):
+    return bytes(i for i in ids if i < 256).decode("utf-8", "replace")

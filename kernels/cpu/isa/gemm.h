@@ -116,10 +116,34 @@ void pack_x(void* out, const float* x, std::int64_t stride, int rows, std::int64
     for (int i = 0; i < rows; ++i) words[step * rows + i] = Kind::word(x + i * stride, step, k);
 }
 
+// Words of columns [j, j + 8) over steps [8 block, 8 block + 8): row i of r is step i.
+template <class Kind>
+SONDE_INLINE void eight_columns(U8 (&r)[8], const float* w, std::int64_t stride, int j, std::int64_t block) {
+  for (int i = 0; i < 8; ++i) r[i] = Kind::words(w + (j + i) * stride + block * 8 * Kind::kStep);
+  transpose(r);
+}
+
 template <class Kind>
 void pack_w(void* out, const float* w, std::int64_t stride, int cols, std::int64_t k) {
   const std::int64_t steps = (k + Kind::kStep - 1) / Kind::kStep;
-  for (std::int64_t step = 0; step < steps; ++step)
+  std::int64_t blocks = 0;  // of 8 steps that whole vectors pack
+  if constexpr (kW >= 8) {
+    blocks = cols == kNr ? k / (8 * Kind::kStep) : 0;
+    auto* words = static_cast<std::uint32_t*>(out);
+    constexpr int kRow = kNr * Kind::kWBytes / 4;  // 32-bit words of a step
+    for (std::int64_t block = 0; block < blocks; ++block)
+      for (int j = 0; j < kRow; j += 8) {
+        U8 r[8];
+        eight_columns<Kind>(r, w, stride, j, block);
+        if constexpr (Kind::kWBytes == 2) {  // column j + kW goes to the upper half
+          U8 upper[8];
+          eight_columns<Kind>(upper, w, stride, j + kW, block);
+          for (int i = 0; i < 8; ++i) r[i] = (r[i] >> 16) | upper[i];
+        }
+        for (int i = 0; i < 8; ++i) store(words + (block * 8 + i) * kRow + j, r[i]);
+      }
+  }
+  for (std::int64_t step = blocks * 8; step < steps; ++step)
     for (int j = 0; j < kNr; ++j)
       Kind::put(out, step, j, j < cols ? Kind::word(w + j * stride, step, k) : 0u);
 }
