@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace sonde::emulation {
 
@@ -11,9 +12,12 @@ enum class Access : std::uint8_t { read, write, atomic };
 // One lane's request; `pc` is an address in the kernel's line, nullptr for the end of a cp.async.
 void record_access(const void* data, std::size_t bytes, Access access, const void* pc);
 
+void record_fence();  // __threadfence
+
 void accesses_of_grid_begin();
 void accesses_of_block_begin();
 void accesses_of_block_end();
-bool accesses_are_checked();  // blocks then run one after the other
+std::string accesses_of_grid_end();  // what was wrong with them, as a sentence; empty: nothing
+bool accesses_are_checked();         // blocks then run one after the other
 
 }  // namespace sonde::emulation

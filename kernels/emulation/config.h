@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "kernels/emulation/sanitizer.h"
+
 namespace sonde::emulation {
 
 enum class Order : std::uint8_t { forward, reverse, random };  // of threads, warps and blocks
@@ -25,7 +27,7 @@ struct Config {
   bool trace = false;    // trace build: count sectors and bank conflicts
   int compute = 80;      // compute capability: 80 or 90, decides the limits
   int devices = 1;
-  std::int64_t memory = std::int64_t{16} << 30;  // bytes of device memory
+  std::int64_t memory = std::int64_t{SONDE_EMULATION_ASAN ? 1 : 16} << 30;  // bytes of device memory
 };
 
 // The settings in force; read once from the environment. Tests change them between launches.

@@ -32,13 +32,13 @@ DeviceMemory::DeviceMemory() { reserve(); }
 
 void DeviceMemory::reserve() {
   total_ = static_cast<std::size_t>(config().memory);
-  const std::size_t mapped = total_ + total_ / 4 + (1 << 20);  // room for red zones
+  mapped_ = total_ + total_ / 4 + (1 << 20);  // room for red zones
   void* data =
-      mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (data == MAP_FAILED) fail("emulated device: the system does not reserve {} bytes of addresses", mapped);
+      mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) fail("emulated device: the system does not reserve {} bytes of addresses", mapped_);
   base_ = static_cast<std::byte*>(data);
-  poison_memory(base_, mapped);
-  holes_ = {{base_ + kRedZone, mapped - kRedZone}};
+  poison_memory(base_, mapped_);
+  holes_ = {{base_ + kRedZone, mapped_ - kRedZone}};
 }
 
 void* DeviceMemory::allocate(std::size_t bytes) {
@@ -100,7 +100,7 @@ bool DeviceMemory::holds(const void* data, std::size_t bytes) const {
 
 bool DeviceMemory::in_range(const void* data) const {
   const auto offset = static_cast<std::size_t>(static_cast<const std::byte*>(data) - base_);
-  return offset < total_ + total_ / 4 + (1 << 20);
+  return offset < mapped_;
 }
 
 std::string DeviceMemory::damage() const {
@@ -118,12 +118,15 @@ void DeviceMemory::clear() {
 }
 
 void DeviceMemory::open() {
-  if (opened_++ == 0 && config().protect)
-    mprotect(base_, total_ + total_ / 4 + (1 << 20), PROT_READ | PROT_WRITE);
+  if (opened_++ > 0 || !closed_) return;
+  mprotect(base_, mapped_, PROT_READ | PROT_WRITE);
+  closed_ = false;
 }
 
 void DeviceMemory::close() {
-  if (--opened_ == 0 && config().protect) mprotect(base_, total_ + total_ / 4 + (1 << 20), PROT_NONE);
+  if (--opened_ > 0 || !config().protect) return;
+  mprotect(base_, mapped_, PROT_NONE);
+  closed_ = true;
 }
 
 }  // namespace sonde::emulation

@@ -31,8 +31,9 @@ class DeviceMemory {
   DeviceMemory();
   void reserve();
   std::byte* base_ = nullptr;
-  std::size_t total_ = 0, used_ = 0;
+  std::size_t total_ = 0, used_ = 0, mapped_ = 0;
   int opened_ = 0;
+  bool closed_ = false;
   std::map<std::byte*, std::size_t> live_;   // start -> bytes
   std::map<std::byte*, std::size_t> holes_;  // start -> bytes, red zones of neighbours excluded
 };

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/emulation/access.h"
 #include "kernels/emulation/block.h"
 
 namespace sonde::emulated {
@@ -41,7 +42,7 @@ template <class T>
 void __stcs(T* to, T value) {
   *to = value;
 }
-inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline void __threadfence() { emulation::record_fence(); }
+inline void __threadfence_block() {}  // a block runs on one thread of the CPU
 
 }  // namespace sonde::emulated

@@ -11,7 +11,6 @@ namespace sonde::emulation {
 namespace {
 
 constexpr std::size_t kRedZone = SONDE_EMULATION_ASAN ? 32 : 0;  // before every array
-constexpr std::size_t kArena = kSharedBytes + 64 * (kRedZone + 16);
 
 std::size_t round_up(std::size_t value, std::size_t step) { return (value + step - 1) / step * step; }
 
@@ -23,12 +22,11 @@ void fresh(std::byte* data, std::size_t bytes) {
 }  // namespace
 
 void begin_shared_memory(Block& b) {
-  static_assert(kArena < 512 << 10);
   b.arrays.clear();
   b.dynamic_bytes = b.launch.dynamic_bytes;
   b.shared_limit = b.launch.shared_limit;
   b.shared_used = b.dynamic_bytes;
-  poison_memory(b.shared, kArena);
+  poison_memory(b.shared, kSharedArena);
   fresh(b.shared, b.dynamic_bytes);
 }
 

@@ -7,7 +7,7 @@
 
 namespace sonde::emulation {
 
-inline constexpr std::size_t kSharedBytes = 228 << 10;  // of an H100's multiprocessor
+inline constexpr std::size_t kSharedArena = 512 << 10;  // more than any GPU has, with room for red zones
 
 void begin_shared_memory(Block& b);
 bool in_shared_memory(const void* data, std::size_t bytes);  // in use by this block

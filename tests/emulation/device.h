@@ -1,13 +1,16 @@
 // What tests of the emulated device share: memory on it, a fresh device with the settings of the test.
 #pragma once
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
 #include "kernels/cuda/gpu.h"
+#include "kernels/emulation/access.h"
 #include "kernels/emulation/config.h"
+#include "kernels/emulation/sanitizer.h"
 
 namespace sonde::emulated {
 

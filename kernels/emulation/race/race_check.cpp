@@ -1,0 +1,162 @@
+#include "kernels/emulation/race/race_check.h"
+
+#include <sys/mman.h>
+
+#include <array>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <set>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/emulation/block.h"
+#include "kernels/emulation/race/source_line.h"
+#include "runtime/error.h"
+
+namespace sonde::emulation {
+namespace {
+
+constexpr std::size_t kReports = 12, kKeptPages = 512;
+
+// An access of one byte, and when it was.
+struct Mark {
+  const void* pc;
+  std::uint32_t block;
+  std::uint32_t time;           // counts accesses of the launch
+  std::uint32_t barrier, warp;  // epochs
+  std::uint16_t thread;
+  bool set, atomic;
+};
+// The last write, and reads that a later write could collide with: the last one, the last one of another
+// thread, the last one of another warp.
+struct Byte {
+  std::uint64_t stamp;  // of the launch, and of the block for shared memory; another one: nothing here
+  Mark write, read, other_thread, other_warp;
+};
+// Bytes of 4 KiB of memory.
+using Page = std::array<Byte, 4096>;
+
+std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages;
+std::uintptr_t last_number = ~std::uintptr_t{0};
+Page* last_page = nullptr;
+std::uint64_t launches = 0, blocks = 0;
+std::uint32_t now = 0;
+std::set<std::pair<const void*, const void*>> seen;
+std::string first;
+
+// Blocks run one after the other here. What a block wrote before a fence and an atomic on some address is
+// known to a block that comes to that address with an atomic later.
+std::uint32_t fence_time = 0;                     // of this block; 0: none
+std::map<std::uint32_t, std::uint32_t> acquired;  // block -> time, by this block
+std::unordered_map<std::uintptr_t, std::map<std::uint32_t, std::uint32_t>> released;  // by address
+
+Byte& byte_at(std::uintptr_t address, bool shared) {
+  const std::uintptr_t number = address >> 12;
+  if (number != last_number) {
+    auto& page = pages[number];
+    if (!page) page = std::make_unique<Page>();
+    last_number = number;
+    last_page = page.get();
+  }
+  Byte& byte = (*last_page)[address & 4095];
+  const std::uint64_t stamp = shared ? blocks : launches << 32;
+  if (byte.stamp != stamp) {
+    byte = {};
+    byte.stamp = stamp;
+  }
+  return byte;
+}
+
+bool ordered(const Mark& before, const Mark& me) {
+  if (!before.set || (before.atomic && me.atomic)) return true;
+  if (before.block != me.block) {
+    const auto known = acquired.find(before.block);
+    return known != acquired.end() && before.time <= known->second;
+  }
+  if (before.thread == me.thread || before.barrier < me.barrier) return true;
+  return before.thread / kWarpLanes == me.thread / kWarpLanes && before.warp < me.warp;
+}
+
+void report(const Mark& before, const char* did, const Mark& me, const char* does, bool shared) {
+  if (seen.size() >= kReports || !seen.insert({before.pc, me.pc}).second) return;
+  const std::string text = fmt::format(
+      "a race in {} memory: thread {} of block {} {} at {}, thread {} of block {} {} at {}, and "
+      "nothing orders them",
+      shared ? "shared" : "global", before.thread, before.block, did, source_line(before.pc), me.thread,
+      me.block, does, source_line(me.pc));
+  std::fprintf(stderr, "emulated GPU: %s\n", text.c_str());
+  if (first.empty()) first = text;
+}
+
+void remember_read(Byte& byte, const Mark& me) {
+  const Mark& last = byte.read;
+  if (last.set && (last.thread != me.thread || last.block != me.block)) byte.other_thread = last;
+  if (last.set && (last.thread / kWarpLanes != me.thread / kWarpLanes || last.block != me.block))
+    byte.other_warp = last;
+  byte.read = me;
+}
+
+void meet_at(std::uintptr_t address) {
+  auto& there = released[address];
+  for (const auto& [number, time] : there) {
+    auto& mine = acquired[number];
+    mine = std::max(mine, time);
+  }
+  if (!fence_time) return;
+  for (const auto& [number, time] : acquired) there[number] = std::max(there[number], time);
+  there[static_cast<std::uint32_t>(block->number)] = fence_time;
+}
+
+}  // namespace
+
+void begin_races_of_grid() {
+  ++launches;
+  now = 0;
+  if (pages.size() > kKeptPages) {
+    pages.clear();
+    last_number = ~std::uintptr_t{0};
+  }
+  first.clear();
+  seen.clear();
+  released.clear();
+}
+
+void begin_races_of_block() {
+  ++blocks;
+  fence_time = 0;
+  acquired.clear();
+}
+
+void release_writes() { fence_time = now; }
+
+std::string races_of_grid() { return first; }
+
+void check_race(const void* data, std::size_t bytes, Access access, const void* pc, bool shared) {
+  const Fiber& fiber = *block->fiber;
+  const Mark me{pc,
+                static_cast<std::uint32_t>(block->number),
+                ++now,
+                block->epoch,
+                block->warps[fiber.warp].epoch,
+                static_cast<std::uint16_t>(fiber.index),
+                true,
+                access == Access::atomic};
+  const auto start = reinterpret_cast<std::uintptr_t>(data);
+  if (access == Access::atomic && !shared) meet_at(start);
+  for (std::uintptr_t address = start; address < start + bytes; ++address) {
+    Byte& byte = byte_at(address, shared);
+    if (access == Access::read) {
+      if (!ordered(byte.write, me)) report(byte.write, "writes", me, "reads", shared);
+      remember_read(byte, me);
+      continue;
+    }
+    if (!ordered(byte.write, me)) report(byte.write, "writes", me, "writes", shared);
+    for (const Mark* read : {&byte.read, &byte.other_thread, &byte.other_warp})
+      if (!ordered(*read, me)) report(*read, "reads", me, "writes", shared);
+    byte.write = me;
+    byte.read.set = byte.other_thread.set = byte.other_warp.set = false;
+  }
+}
+
+}  // namespace sonde::emulation
