@@ -76,7 +76,8 @@ void retire(const Fiber& fiber) {
     waits += fmt::format("{}thread {} waits at {} in {}:{}", shown++ ? ", " : "", i, fiber.waits,
                          fiber.where.file, fiber.where.line);
   }
-  raise_fault(kErrorLaunchFailure, last ? last->where : Source{}, "deadlock of diverged threads: " + waits);
+  raise_fault(kErrorLaunchFailure, last ? last->where : Source{},
+              "deadlock of diverged threads: " + std::move(waits));
 }
 
 void start(Fiber& fiber) { fiber.started = true; }
@@ -199,7 +200,8 @@ void raise_fault(int code, Source where, std::string message) {
   const unsigned thread = b.fiber ? b.fiber->index : 0;
   b.fault = {code, fmt::format("{}:{}: block ({},{},{}) thread {}: {}", where.file, where.line, b.index.x,
                                b.index.y, b.index.z, thread, message)};
-  switch_to(nullptr, true);  // the other fibers are abandoned where they are
+  std::string().swap(message);  // nobody destroys what this stack holds
+  switch_to(nullptr, true);     // the other fibers are abandoned where they are
   __builtin_unreachable();
 }
 

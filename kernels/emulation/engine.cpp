@@ -287,6 +287,7 @@ void Engine::reset() {
   for (const auto& stream : streams_) stream->tasks.clear();
   default_stream_.tasks.clear();
   DeviceMemory::get().clear();
+  free_pinned_memory();
   sticky_ = last_error = cudaError_t::cudaSuccess;
   detail.clear();
   captures_ = 0;

@@ -126,6 +126,9 @@ class Engine {
   std::uint64_t random_ = 0;
 };
 
+// Pinned memory goes with the device.
+void free_pinned_memory();
+
 // Runs a graph's nodes, each after those it needs; Streams::random takes any such order.
 Fault run_graph(const Graph& graph);
 

@@ -280,3 +280,13 @@ cudaError_t copy_to_symbol(void* symbol, std::size_t size, const void* from, std
 }
 
 }  // namespace sonde::emulated
+
+namespace sonde::emulation {
+
+void free_pinned_memory() {
+  for (const auto& [data, range] : emulated::pinned())
+    if (range.ours) std::free(const_cast<std::byte*>(data));
+  emulated::pinned().clear();
+}
+
+}  // namespace sonde::emulation

@@ -20,9 +20,9 @@ bool in_shared_arena(const void* data) {
 void check_bounds(const void* data, std::size_t bytes, const void* pc, bool shared) {
   const bool inside = shared ? in_shared_memory(data, bytes) : DeviceMemory::get().holds(data, bytes);
   if (inside) return;
-  raise_fault(kErrorIllegalAddress, {},
-              fmt::format("{}: {} bytes at {}, outside of {}", source_line(pc), bytes, data,
-                          shared ? "shared memory" : "every allocation"));
+  std::string message = fmt::format("{}: {} bytes at {}, outside of {}", source_line(pc), bytes, data,
+                                    shared ? "shared memory" : "every allocation");
+  raise_fault(kErrorIllegalAddress, {}, std::move(message));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The build with AddressSanitizer: a kernel that leaves its memory ends the program with the line.
+// The build with AddressSanitizer: a kernel that leaves its memory ends the program, and is named.
 #include "tests/emulation/device.h"
 #include "tests/emulation/planted_bugs.h"
 
@@ -9,16 +9,15 @@ using AsanDeathTest = EmulatedDevice;
 
 TEST_F(AsanDeathTest, OutsideOfMemory) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  const auto dies = [](auto kernel, std::size_t dynamic_bytes, auto... arguments) {
-    EXPECT_DEATH(run_kernel(kernel, 1, 256, dynamic_bytes, arguments...),
-                 "use-after-poison[^$]*planted_bugs.h");
+  const auto dies = [](const std::string& name, auto kernel, std::size_t dynamic_bytes, auto... arguments) {
+    EXPECT_DEATH(run_kernel(kernel, 1, 256, dynamic_bytes, arguments...), "#0[^\n]*bugs::" + name);
   };
   DeviceArray<int> out(256), in(256);
   const int* from = in.data();
-  dies(bugs::global_overread, 0, out.data(), from);
-  dies(bugs::global_overwrite, 0, out.data());
-  dies(bugs::dynamic_overrun, 1024, out.data());
-  dies(bugs::static_overrun, 0, out.data(), 1);
+  dies("global_overread", bugs::global_overread, 0, out.data(), from);
+  dies("global_overwrite", bugs::global_overwrite, 0, out.data());
+  dies("dynamic_overrun", bugs::dynamic_overrun, 1024, out.data());
+  dies("static_overrun", bugs::static_overrun, 0, out.data(), 1);
 }
 
 TEST_F(AsanDeathTest, FreedMemory) {
