@@ -13,11 +13,16 @@ enum class Access : std::uint8_t { read, write, atomic };
 void record_access(const void* data, std::size_t bytes, Access access, const void* pc);
 
 void record_fence();  // __threadfence
+// The same for memory that a copy or a memset reads or writes, and for memory that begins a new life.
+void record_range(const void* data, std::size_t bytes, Access access);
+void forget_range(const void* data, std::size_t bytes);
 
 void accesses_of_grid_begin();
 void accesses_of_block_begin();
 void accesses_of_block_end();
-std::string accesses_of_grid_end();  // what was wrong with them, as a sentence; empty: nothing
-bool accesses_are_checked();         // blocks then run one after the other
+// Around each piece of a stream's work; what was wrong with its accesses, as a sentence; empty: nothing.
+void accesses_of_work_begin();
+std::string accesses_of_work_end();
+bool accesses_are_checked();  // blocks then run one after the other
 
 }  // namespace sonde::emulation

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/emulation/access.h"
 #include "kernels/emulation/config.h"
 #include "kernels/emulation/sanitizer.h"
 #include "runtime/error.h"
@@ -58,6 +59,7 @@ void* DeviceMemory::allocate(std::size_t bytes) {
   std::memset(data + bytes, static_cast<int>(kRed), need - bytes);
   poison_memory(data + bytes, need - bytes);
   if (config().poison) std::memset(data, 0xff, bytes);
+  forget_range(data, bytes);
   return data;
 }
 
@@ -96,6 +98,11 @@ bool DeviceMemory::holds(const void* data, std::size_t bytes) const {
   const auto& [start, size] = *std::prev(next);
   const auto offset = static_cast<std::size_t>(at - start);
   return offset <= size && bytes <= size - offset && (offset < size || bytes == 0);
+}
+
+std::size_t DeviceMemory::size_of(const void* data) const {
+  const auto found = live_.find(static_cast<std::byte*>(const_cast<void*>(data)));
+  return found == live_.end() ? 0 : found->second;
 }
 
 bool DeviceMemory::in_range(const void* data) const {

@@ -16,7 +16,8 @@ class DeviceMemory {
   bool release(void* data);           // false: not the start of an allocation
   // Whether all of [data, data + bytes) is in one live allocation.
   bool holds(const void* data, std::size_t bytes) const;
-  bool in_range(const void* data) const;  // of device addresses, allocated or not
+  std::size_t size_of(const void* data) const;  // of the allocation that starts there; 0: none does
+  bool in_range(const void* data) const;        // of device addresses, allocated or not
   std::size_t total() const { return total_; }
   std::size_t used() const { return used_; }
   std::size_t allocations() const { return live_.size(); }

@@ -4,7 +4,9 @@
 #include <chrono>
 #include <cstring>
 
+#include "kernels/emulation/access.h"
 #include "kernels/emulation/device_memory.h"
+#include "kernels/emulation/error_codes.h"
 
 namespace sonde::emulation {
 
@@ -25,6 +27,11 @@ void poison(const Target& target) {
 }
 
 }  // namespace
+
+WorkOrder& work_order() {
+  static WorkOrder order;
+  return order;
+}
 
 Engine& Engine::get() {
   static Engine engine;
@@ -54,11 +61,12 @@ Stream* Engine::create_stream(bool blocking) {
   streams_.push_back(std::make_unique<Stream>());
   streams_.back()->blocking = blocking;
   streams_.back()->device = current_device;
+  streams_.back()->number = stream_numbers_++;
   return streams_.back().get();
 }
 
 void Engine::destroy_stream(Stream* stream) {  // its work is still done, as CUDA promises
-  finish(stream);
+  drain(stream);
   std::erase_if(streams_, [&](const auto& known) { return known.get() == stream; });
 }
 
@@ -116,7 +124,7 @@ cudaError_t Engine::wait(Stream* stream, Event& event) {
     auto& capture = event.state->capture;
     if (stream->capture && stream->capture != capture) return cudaError_t::cudaErrorStreamCaptureIsolation;
     if (!stream->capture) {  // joins the capture
-      if (!stream->tasks.empty()) finish(stream);
+      drain(stream);
       stream->capture = capture;
       capture->streams.insert(stream);
       stream->last_nodes.clear();
@@ -139,9 +147,10 @@ cudaError_t Engine::wait(Stream* stream, Event& event) {
 }
 
 void Engine::push(Stream* stream, Task task) {
+  task.host = host_;
   stream->tasks.push_back(std::move(task));
   if (config().streams == Streams::eager) {
-    finish(stream);
+    drain(stream);
     return;
   }
   poison_targets();
@@ -159,7 +168,7 @@ void Engine::order_with_default_stream(Stream* stream) {
 }
 
 void Engine::order_after(Stream* later, Stream* earlier) {
-  if (earlier->tasks.empty()) return;
+  if (earlier->tasks.empty()) return later->clock.join(earlier->clock);
   auto state = std::make_shared<EventState>();
   state->recorded = 1;
   for (auto kind : {Task::Kind::record, Task::Kind::wait}) {
@@ -190,22 +199,36 @@ void Engine::poison_targets() {
   for (const auto& stream : streams_) look(*stream);
 }
 
+void Engine::run_work(Stream& stream, const Work& work) {
+  if (sticky_ != cudaError_t::cudaSuccess) return;
+  const DeviceAccess access;
+  WorkOrder& order = work_order();
+  order.moments.push_back({work.what, stream.number, stream.clock.tick(stream.number)});
+  order.now = stream.clock;
+  accesses_of_work_begin();
+  Fault fault = work.run();
+  const std::string wrong = accesses_of_work_end();
+  if (!fault.code && !wrong.empty()) fault = {kErrorLaunchFailure, wrong};
+  if (fault.code) fail(fault);
+}
+
 void Engine::run_head(Stream* stream) {
   poison_targets();
   Task task = std::move(stream->tasks.front());
   stream->tasks.pop_front();
+  stream->clock.join(task.host);
   switch (task.kind) {
     case Task::Kind::work: {
-      const DeviceAccess access;
-      if (sticky_ == cudaError_t::cudaSuccess)
-        if (const Fault fault = task.work.run(); fault.code) fail(fault);
+      run_work(*stream, task.work);
       break;
     }
     case Task::Kind::record:
       task.event->completed = std::max(task.event->completed, task.generation);
       task.event->time = now();
+      task.event->clock = stream->clock;
       break;
     case Task::Kind::wait:
+      stream->clock.join(task.event->clock);
       break;
   }
   poison_targets();
@@ -241,6 +264,11 @@ Stream* Engine::choose(Stream* wanted) {
 }
 
 void Engine::finish(Stream* stream) {
+  drain(stream);
+  host_.join(stream->clock);
+}
+
+void Engine::drain(Stream* stream) {
   while (!stream->tasks.empty()) {
     Stream* next = choose(stream);
     if (!next) {  // cannot be: what an event waits for was submitted before
@@ -257,6 +285,7 @@ void Engine::finish(const EventState& event, std::uint64_t generation) {
     if (!recorder) return;
     run_head(choose(recorder));
   }
+  host_.join(event.clock);
 }
 
 void Engine::finish_all() {
@@ -300,7 +329,7 @@ void Engine::reset() {
 cudaError_t Engine::begin_capture(Stream* stream) {
   if (stream == &default_stream_) return cudaError_t::cudaErrorStreamCaptureUnsupported;
   if (stream->capture) return cudaError_t::cudaErrorIllegalState;
-  finish(stream);
+  drain(stream);
   stream->capture = std::make_shared<Capture>();
   stream->capture->origin = stream;
   stream->capture->streams = {stream};

@@ -11,6 +11,7 @@
 
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/runtime_shim.h"
+#include "kernels/emulation/work_order.h"
 
 namespace sonde::emulation {
 
@@ -29,7 +30,8 @@ struct Work {
 
 struct EventState {
   std::uint64_t recorded = 0, completed = 0;
-  double time = 0;                          // seconds, of the last completion
+  double time = 0;  // seconds, of the last completion
+  Clock clock;
   std::shared_ptr<struct Capture> capture;  // recorded while that stream was captured
   std::size_t node = 0;
 };
@@ -62,11 +64,14 @@ struct Task {
   std::shared_ptr<EventState> event;
   std::uint64_t generation = 0;
   bool poisoned = false;
+  Clock host;  // what the host knew when it submitted this
 };
 struct Stream {
   std::deque<Task> tasks;
   bool blocking = true;  // waits for the default stream, and is waited for
   int device = 0;
+  std::size_t number = 0;
+  Clock clock;
   std::shared_ptr<Capture> capture;
   std::vector<std::size_t> last_nodes;  // of the capture: what the next node comes after
 };
@@ -87,7 +92,9 @@ class Engine {
   cudaError_t submit(Stream* stream, Work work);
   cudaError_t record(Stream* stream, Event& event);
   cudaError_t wait(Stream* stream, Event& event);
+  // The host waits; drain is without its learning anything from it.
   void finish(Stream* stream);
+  void drain(Stream* stream);
   void finish(const EventState& event, std::uint64_t generation);
   void finish_all();
   void run_some(Stream* stream);  // progress for those who poll
@@ -112,6 +119,7 @@ class Engine {
   void order_with_default_stream(Stream* stream);
   void order_after(Stream* later, Stream* earlier);
   void run_head(Stream* stream);
+  void run_work(Stream& stream, const Work& work);
   bool runnable(const Stream& stream) const;
   Stream* recorder_of(const EventState& event, std::uint64_t generation);
   Stream* choose(Stream* wanted);
@@ -119,6 +127,8 @@ class Engine {
   std::uint64_t next_random();
 
   Stream default_stream_;
+  std::size_t stream_numbers_ = 1;
+  Clock host_;
   std::vector<std::unique_ptr<Stream>> streams_;
   std::set<Event*> events_;
   int captures_ = 0;

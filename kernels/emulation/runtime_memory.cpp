@@ -4,6 +4,7 @@
 #include <map>
 #include <vector>
 
+#include "kernels/emulation/access.h"
 #include "kernels/emulation/device_memory.h"
 #include "kernels/emulation/runtime_call.h"
 
@@ -66,8 +67,13 @@ Fault run_copy(const Copy& copy) {  // memory may have been freed in the meantim
   };
   if (lost(copy.to, copy.to_bytes()) || lost(copy.from, copy.from_bytes()))
     return {cudaErrorIllegalAddress, "a copy to or from device memory that was freed before it ran"};
-  for (std::size_t row = 0; row < copy.height; ++row)
-    std::memmove(copy.to + row * copy.to_pitch, copy.from + row * copy.from_pitch, copy.width);
+  for (std::size_t row = 0; row < copy.height; ++row) {
+    std::byte* to = copy.to + row * copy.to_pitch;
+    const std::byte* from = copy.from + row * copy.from_pitch;
+    emulation::record_range(from, copy.width, emulation::Access::read);
+    emulation::record_range(to, copy.width, emulation::Access::write);
+    std::memmove(to, from, copy.width);
+  }
   return {};
 }
 
@@ -108,6 +114,7 @@ cudaError_t submit_memset(Engine& engine, Stream* stream, void* to, int value, s
                         [=]() -> Fault {
                           if (!DeviceMemory::get().holds(to, bytes))
                             return {cudaErrorIllegalAddress, "memset of device memory that was freed"};
+                          emulation::record_range(to, bytes, emulation::Access::write);
                           std::memset(to, value, bytes);
                           return {};
                         },
@@ -157,7 +164,12 @@ cudaError_t cudaMallocAsync(void** data, std::size_t bytes, cudaStream_t handle)
       *data = DeviceMemory::get().allocate(bytes);
     }
     if (!*data) return cudaErrorMemoryAllocation;
-    return engine.submit(stream, {"malloc", [] { return Fault{}; }, {*data, bytes}});
+    return engine.submit(stream, {"malloc",
+                                  [at = *data, bytes] {
+                                    emulation::record_range(at, bytes, emulation::Access::write);
+                                    return Fault{};
+                                  },
+                                  {*data, bytes}});
   });
 }
 cudaError_t cudaFreeAsync(void* data, cudaStream_t handle) {
@@ -166,7 +178,8 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t handle) {
     if (stream->capture) return cudaErrorNotSupported;
     if (!DeviceMemory::get().holds(data, 1)) return cudaErrorInvalidValue;
     return engine.submit(stream, {"free",
-                                  [data]() -> Fault {
+                                  [data, bytes = DeviceMemory::get().size_of(data)]() -> Fault {
+                                    emulation::record_range(data, bytes, emulation::Access::write);
                                     if (DeviceMemory::get().release(data)) return {};
                                     return {cudaErrorIllegalAddress, "device memory was freed twice"};
                                   },

@@ -56,7 +56,9 @@ cudaError_t cudaStreamQuery(cudaStream_t handle) {
       return cudaErrorStreamCaptureUnsupported;
     }
     engine.run_some(stream);
-    return stream->tasks.empty() ? cudaSuccess : cudaErrorNotReady;
+    if (!stream->tasks.empty()) return cudaErrorNotReady;
+    engine.finish(stream);
+    return cudaSuccess;
   });
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned) {
@@ -95,7 +97,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   return event_call(event, [&](Engine& engine) {
     if (event->state->capture) return cudaErrorCapturedEvent;
     if (event->state->completed < event->state->recorded) engine.run_towards(*event->state);
-    return event->state->completed >= event->state->recorded ? cudaSuccess : cudaErrorNotReady;
+    if (event->state->completed < event->state->recorded) return cudaErrorNotReady;
+    engine.finish(*event->state, event->state->recorded);
+    return cudaSuccess;
   });
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {

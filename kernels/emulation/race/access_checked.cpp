@@ -46,7 +46,12 @@ void accesses_of_block_begin() { begin_races_of_block(); }
 void accesses_of_block_end() {
   if (config().trace) end_traffic_of_block();
 }
-std::string accesses_of_grid_end() { return races_of_grid(); }
+void record_range(const void* data, std::size_t bytes, Access access) {
+  if (DeviceMemory::get().in_range(data)) check_range(data, bytes, access);
+}
+void forget_range(const void* data, std::size_t bytes) { forget_races(data, bytes); }
+void accesses_of_work_begin() { begin_races_of_work(); }
+std::string accesses_of_work_end() { return races_of_work(); }
 bool accesses_are_checked() { return true; }
 
 }  // namespace sonde::emulation

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <map>
@@ -12,16 +13,19 @@
 
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/race/source_line.h"
+#include "kernels/emulation/work_order.h"
 #include "runtime/error.h"
 
 namespace sonde::emulation {
 namespace {
 
 constexpr std::size_t kReports = 12, kKeptPages = 512;
+constexpr std::size_t kLongestRange = 256 << 10;  // of a copy that is looked at
 
 // An access of one byte, and when it was.
 struct Mark {
   const void* pc;
+  std::uint32_t work;  // its number in work_order()
   std::uint32_t block;
   std::uint32_t time;           // counts accesses of the launch
   std::uint32_t barrier, warp;  // epochs
@@ -40,7 +44,7 @@ using Page = std::array<Byte, 4096>;
 std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages;
 std::uintptr_t last_number = ~std::uintptr_t{0};
 Page* last_page = nullptr;
-std::uint64_t launches = 0, blocks = 0;
+std::uint64_t blocks = 0;
 std::uint32_t now = 0;
 std::set<std::pair<const void*, const void*>> seen;
 std::string first;
@@ -60,7 +64,7 @@ Byte& byte_at(std::uintptr_t address, bool shared) {
     last_page = page.get();
   }
   Byte& byte = (*last_page)[address & 4095];
-  const std::uint64_t stamp = shared ? blocks : launches << 32;
+  const std::uint64_t stamp = shared ? blocks : ~std::uint64_t{0};
   if (byte.stamp != stamp) {
     byte = {};
     byte.stamp = stamp;
@@ -70,6 +74,7 @@ Byte& byte_at(std::uintptr_t address, bool shared) {
 
 bool ordered(const Mark& before, const Mark& me) {
   if (!before.set || (before.atomic && me.atomic)) return true;
+  if (before.work != me.work) return work_order().before_now(before.work);
   if (before.block != me.block) {
     const auto known = acquired.find(before.block);
     return known != acquired.end() && before.time <= known->second;
@@ -78,13 +83,25 @@ bool ordered(const Mark& before, const Mark& me) {
   return before.thread / kWarpLanes == me.thread / kWarpLanes && before.warp < me.warp;
 }
 
+constexpr std::uint32_t kNoBlock = ~0u;  // a copy's
+
+std::string place_of(const Mark& mark) { return mark.block == kNoBlock ? "its range" : source_line(mark.pc); }
+
 void report(const Mark& before, const char* did, const Mark& me, const char* does, bool shared) {
   if (seen.size() >= kReports || !seen.insert({before.pc, me.pc}).second) return;
-  const std::string text = fmt::format(
-      "a race in {} memory: thread {} of block {} {} at {}, thread {} of block {} {} at {}, and "
-      "nothing orders them",
-      shared ? "shared" : "global", before.thread, before.block, did, source_line(before.pc), me.thread,
-      me.block, does, source_line(me.pc));
+  const auto& moments = work_order().moments;
+  const std::string text =
+      before.work != me.work
+          ? fmt::format(
+                "a race of streams: a {} in stream {} {} at {}, a {} in stream {} {} at {}, and no event "
+                "orders them",
+                moments[before.work].what, moments[before.work].stream, did, place_of(before),
+                moments[me.work].what, moments[me.work].stream, does, place_of(me))
+          : fmt::format(
+                "a race in {} memory: thread {} of block {} {} at {}, thread {} of block {} {} at {}, and "
+                "nothing orders them",
+                shared ? "shared" : "global", before.thread, before.block, did, place_of(before), me.thread,
+                me.block, does, place_of(me));
   std::fprintf(stderr, "emulated GPU: %s\n", text.c_str());
   if (first.empty()) first = text;
 }
@@ -108,42 +125,7 @@ void meet_at(std::uintptr_t address) {
   there[static_cast<std::uint32_t>(block->number)] = fence_time;
 }
 
-}  // namespace
-
-void begin_races_of_grid() {
-  ++launches;
-  now = 0;
-  if (pages.size() > kKeptPages) {
-    pages.clear();
-    last_number = ~std::uintptr_t{0};
-  }
-  first.clear();
-  seen.clear();
-  released.clear();
-}
-
-void begin_races_of_block() {
-  ++blocks;
-  fence_time = 0;
-  acquired.clear();
-}
-
-void release_writes() { fence_time = now; }
-
-std::string races_of_grid() { return first; }
-
-void check_race(const void* data, std::size_t bytes, Access access, const void* pc, bool shared) {
-  const Fiber& fiber = *block->fiber;
-  const Mark me{pc,
-                static_cast<std::uint32_t>(block->number),
-                ++now,
-                block->epoch,
-                block->warps[fiber.warp].epoch,
-                static_cast<std::uint16_t>(fiber.index),
-                true,
-                access == Access::atomic};
-  const auto start = reinterpret_cast<std::uintptr_t>(data);
-  if (access == Access::atomic && !shared) meet_at(start);
+void mark_bytes(std::uintptr_t start, std::size_t bytes, Access access, const Mark& me, bool shared) {
   for (std::uintptr_t address = start; address < start + bytes; ++address) {
     Byte& byte = byte_at(address, shared);
     if (access == Access::read) {
@@ -157,6 +139,62 @@ void check_race(const void* data, std::size_t bytes, Access access, const void* 
     byte.write = me;
     byte.read.set = byte.other_thread.set = byte.other_warp.set = false;
   }
+}
+
+}  // namespace
+
+void begin_races_of_work() {
+  first.clear();
+  seen.clear();
+}
+
+void begin_races_of_grid() {
+  now = 0;
+  released.clear();
+  if (pages.size() > kKeptPages) {
+    pages.clear();
+    last_number = ~std::uintptr_t{0};
+  }
+}
+
+void begin_races_of_block() {
+  ++blocks;
+  fence_time = 0;
+  acquired.clear();
+}
+
+void release_writes() { fence_time = now; }
+
+std::string races_of_work() { return first; }
+
+void check_race(const void* data, std::size_t bytes, Access access, const void* pc, bool shared) {
+  const Fiber& fiber = *block->fiber;
+  const Mark me{pc,
+                work_order().current(),
+                static_cast<std::uint32_t>(block->number),
+                ++now,
+                block->epoch,
+                block->warps[fiber.warp].epoch,
+                static_cast<std::uint16_t>(fiber.index),
+                true,
+                access == Access::atomic};
+  const auto start = reinterpret_cast<std::uintptr_t>(data);
+  if (access == Access::atomic && !shared) meet_at(start);
+  mark_bytes(start, bytes, access, me, shared);
+}
+
+void check_range(const void* data, std::size_t bytes, Access access) {
+  const Mark me{nullptr, work_order().current(), kNoBlock, 0, 0, 0, 0, true, false};
+  mark_bytes(reinterpret_cast<std::uintptr_t>(data), std::min(bytes, kLongestRange), access, me, false);
+}
+
+void forget_races(const void* data, std::size_t bytes) {
+  const auto start = reinterpret_cast<std::uintptr_t>(data);
+  for (auto number = start >> 12; number <= (start + bytes) >> 12; ++number)
+    if (const auto page = pages.find(number); page != pages.end())
+      for (std::uintptr_t i = 0; i < 4096; ++i)
+        if (const auto address = number << 12 | i; address >= start && address < start + bytes)
+          (*page->second)[i].stamp = 0;
 }
 
 }  // namespace sonde::emulation

@@ -72,6 +72,82 @@ TEST_F(Races, OutsideOfMemory) {
   outside(bugs::global_overwrite, 0, memory(256));
 }
 
+// ---- streams: found whatever order they happened to run in
+
+__global__ void fill(float* x, float value) { x[threadIdx.x] = value; }
+
+class StreamRaces : public EmulatedDevice, public ::testing::WithParamInterface<emulation::Streams> {
+ protected:
+  StreamRaces() {
+    emulation::config().streams = GetParam();
+    cudaStreamCreateWithFlags(&one_, cudaStreamNonBlocking);
+    cudaStreamCreateWithFlags(&two_, cudaStreamNonBlocking);
+    cudaEventCreateWithFlags(&event_, cudaEventDisableTiming);
+    cudaMalloc(&x_, 128);
+    cudaMallocHost(&host_, 128);
+  }
+  ~StreamRaces() override {
+    cudaStreamDestroy(one_);
+    cudaStreamDestroy(two_);
+    cudaEventDestroy(event_);
+  }
+  void expect(bool right) {
+    const auto error = cudaDeviceSynchronize();
+    EXPECT_EQ(error, right ? cudaSuccess : cudaErrorLaunchFailure);
+    EXPECT_THAT(gpu_error_detail(), HasSubstr(right ? "" : "a race of streams"));
+    cudaDeviceReset();
+  }
+  cudaStream_t one_ = nullptr, two_ = nullptr;
+  cudaEvent_t event_ = nullptr;
+  float *x_ = nullptr, *host_ = nullptr;
+};
+INSTANTIATE_TEST_SUITE_P(All, StreamRaces,
+                         ::testing::Values(emulation::Streams::eager, emulation::Streams::lazy,
+                                           emulation::Streams::random));
+
+TEST_P(StreamRaces, KernelsWithAnEvent) {
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  cudaEventRecord(event_, one_);
+  cudaStreamWaitEvent(two_, event_);
+  gpu_launch(fill, 1, 32, 0, two_, x_, 2.0f);
+  expect(true);
+}
+TEST_P(StreamRaces, KernelsWithoutAnEvent) {
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  gpu_launch(fill, 1, 32, 0, two_, x_, 2.0f);
+  expect(false);
+}
+TEST_P(StreamRaces, EventRecordedTooEarly) {
+  cudaEventRecord(event_, one_);
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  cudaStreamWaitEvent(two_, event_);
+  cudaMemcpyAsync(host_, x_, 128, cudaMemcpyDeviceToHost, two_);
+  expect(false);
+}
+TEST_P(StreamRaces, TheHostsWaitOrders) {
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  cudaStreamSynchronize(one_);
+  cudaMemcpyAsync(host_, x_, 128, cudaMemcpyDeviceToHost, two_);
+  cudaStreamSynchronize(two_);
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  expect(true);
+}
+TEST_P(StreamRaces, OverwrittenWhileItIsCopied) {
+  cudaMemcpyAsync(host_, x_, 128, cudaMemcpyDeviceToHost, two_);
+  gpu_launch(fill, 1, 32, 0, one_, x_, 1.0f);
+  expect(false);
+}
+TEST_P(StreamRaces, FreedWhileInUse) {
+  float* y = nullptr;
+  cudaMallocAsync(&y, 128, one_);
+  cudaEventRecord(event_, one_);
+  cudaStreamWaitEvent(two_, event_);
+  gpu_launch(fill, 1, 32, 0, two_, y, 1.0f);
+  cudaFreeAsync(y, one_);
+  EXPECT_NE(cudaDeviceSynchronize(), cudaSuccess);
+  cudaDeviceReset();
+}
+
 // ---- traffic
 
 template <int stride>
