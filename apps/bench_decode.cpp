@@ -63,6 +63,10 @@ Json bench_decode(const Model& model, Backend& backend, std::int64_t tokens, std
           {"cache_bytes", Generator::cache_bytes(s, documents, tokens + steps)},
           {"read_bandwidth_gbs", bandwidth},
           {"weight_read_fraction", rate * bytes / (bandwidth * 1e9)},
+          // with the keys and values of half the new tokens on average
+          {"read_fraction",
+           rate * (bytes + static_cast<double>(Generator::cache_bytes(s, documents, tokens + steps / 2))) /
+               (bandwidth * 1e9)},
           {"threads", thread_count()},
           {"tokens", tokens},
           {"documents", documents},
@@ -74,8 +78,10 @@ void print_decode(const Json& json) {
              json["model"].get<std::string>(), json["tokens_per_s"].get<double>(),
              json["documents"].get<std::int64_t>(), json["tokens"].get<std::int64_t>(),
              json["path"].get<std::string>(), json["threads"].get<int>());
-  fmt::print("weights read once a step: {:.1f} % of the {:.1f} GB/s read bandwidth\n",
-             100 * json["weight_read_fraction"].get<double>(), json["read_bandwidth_gbs"].get<double>());
+  fmt::print(
+      "weights read once a step: {:.1f} % of the {:.1f} GB/s read bandwidth; with keys and values {:.1f} %\n",
+      100 * json["weight_read_fraction"].get<double>(), json["read_bandwidth_gbs"].get<double>(),
+      100 * json["read_fraction"].get<double>());
 }
 
 }  // namespace sonde

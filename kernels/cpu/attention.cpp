@@ -2,6 +2,8 @@
 // A task is a block of queries of one head. It walks the document's keys in blocks counted from the
 // document's start: scores and weighted values are the GEMM's micro-kernel, so a row's bits depend on its own
 // document alone.
+#include <omp.h>
+
 #include <cmath>
 #include <limits>
 
@@ -134,13 +136,109 @@ void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows
     attend_block(kernels, row, z, q, packed, kv_head, e, spec);
 }
 
+// The only query of a sequence that decodes, in the heads [head, head + heads) that share one head of keys.
+struct OneQuery {
+  HeadDocument document;
+  std::int64_t kv_head, head, heads;
+};
+
+// One task for each kv head, or several where those are too few for the threads.
+std::vector<OneQuery> one_queries(const std::vector<HeadDocument>& documents, std::int64_t heads,
+                                  std::int64_t kv_heads) {
+  const std::int64_t group = heads / kv_heads;
+  const auto count = static_cast<std::int64_t>(documents.size()) * kv_heads;
+  const std::int64_t parts =
+      std::min<std::int64_t>(group, (omp_get_max_threads() + count - 1) / std::max<std::int64_t>(1, count));
+  std::vector<OneQuery> tasks;
+  for (const HeadDocument& document : documents)
+    for (std::int64_t kv = 0; kv < kv_heads; ++kv)
+      for (std::int64_t part = 0; part < parts; ++part) {
+        const std::int64_t first = group * part / parts, end = group * (part + 1) / parts;
+        tasks.push_back({document, kv, kv * group + first, end - first});
+      }
+  return tasks;
+}
+
+// The same steps as attend, with the same bits. Keys and values are packed a panel at a time where they are
+// used: nothing but the cache itself is read from memory, and once for all heads of the task.
+void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q, Tensor k, Tensor v,
+                const AttentionSpec& spec) {
+  const GemmKernel& g = kernels.gemm;
+  const std::int64_t e = q.dim(2), n = task.heads, columns = (e + g.nr - 1) / g.nr * g.nr;
+  const HeadDocument& document = task.document;
+  const std::int64_t position = document.keys - 1, first_seen = first_key(position, spec.window);
+  const HeadRows keys = head_rows(k, document.key_row, task.kv_head),
+                 values = head_rows(v, document.key_row, task.kv_head);
+  const std::int64_t query_floats = packed_x_bytes(g, n, e) / 4,
+                     weight_floats = packed_x_bytes(g, n, kKeys) / 4;
+  auto* queries = reinterpret_cast<float*>(thread_scratch(
+      (query_floats + weight_floats + n * (kKeys + columns + 2) + g.nr * std::max(e, kKeys)) * 4));
+  float *const weights = queries + query_floats, *const scores = weights + weight_floats,
+               *const out = scores + n * kKeys, *const largest = out + n * columns, *const sum = largest + n,
+               *const panel = sum + n;
+  const auto tiles = [&](const auto& f) {  // f(first row, rows)
+    for (std::int64_t r = 0; r < n; r += g.mr) f(r, static_cast<int>(std::min<std::int64_t>(g.mr, n - r)));
+  };
+  tiles([&](std::int64_t r, int rows) {
+    g.pack_x(queries + r * e, q.row(document.query_row) + (task.head + r) * e, e, rows, e);
+  });
+  std::fill(out, largest, 0.0f);
+  std::fill(largest, sum, -std::numeric_limits<float>::infinity());
+  std::fill(sum, panel, 0.0f);
+
+  for (std::int64_t key0 = first_seen / kKeys * kKeys; key0 <= position; key0 += kKeys) {
+    const std::int64_t begin = std::max<std::int64_t>(0, first_seen - key0) / g.nr * g.nr;
+    const std::int64_t end = std::min(kKeys, position + 1 - key0);
+    for (std::int64_t key = begin; key < end; key += g.nr) {
+      g.pack_w(panel, keys.row(key0 + key), keys.stride,
+               static_cast<int>(std::min<std::int64_t>(g.nr, end - key)), e);
+      tiles([&](std::int64_t r, int rows) {
+        g.tile(scores + r * kKeys + key, kKeys, queries + r * e, panel, e, rows, g.nr, false, nullptr);
+      });
+    }
+    for (std::int64_t i = 0; i < n; ++i)
+      softmax_row(kernels.rows, scores + i * kKeys + begin,
+                  std::max<std::int64_t>(0, first_seen - key0 - begin), end - begin, end - begin, spec,
+                  out + i * columns, columns, largest[i], sum[i]);
+    tiles([&](std::int64_t r, int rows) {
+      g.pack_x(weights + r * kKeys, scores + r * kKeys + begin, kKeys, rows, end - begin);
+    });
+    for (std::int64_t column = 0; column < columns; column += g.nr) {
+      const auto used = static_cast<std::size_t>(std::min<std::int64_t>(g.nr, e - column));
+      for (std::int64_t key = begin; key < end; ++key) {
+        float* row = panel + (key - begin) * g.nr;
+        std::copy_n(values.row(key0 + key) + column, used, row);
+        std::fill(row + used, row + g.nr, 0.0f);
+      }
+      tiles([&](std::int64_t r, int rows) {
+        g.tile(out + r * columns + column, columns, weights + r * kKeys, panel, end - begin, rows, g.nr, true,
+               nullptr);
+      });
+    }
+  }
+  for (std::int64_t i = 0; i < n; ++i)
+    kernels.rows.divide(z.row(document.query_row) + (task.head + i) * e, out + i * columns, sum[i], e);
+}
+
 }  // namespace
 
 void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                               const KeyRanges& keys, const AttentionSpec& spec) {
   const Kernels kernels{kernels_.f32, kernels_.rows};
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2);
-  const std::vector<HeadDocument> docs = head_documents(documents, keys);
+  std::vector<HeadDocument> docs = head_documents(documents, keys), decoding;
+  for (HeadDocument& document : docs)
+    if (document.queries == 1) {
+      decoding.push_back(document);
+      document.queries = 0;  // nothing of it is left for the blocks below
+    }
+  const std::vector<OneQuery> ones = one_queries(decoding, q.dim(1), k.dim(1));
+  const auto one_count = static_cast<std::int64_t>(ones.size());
+#pragma omp parallel for schedule(dynamic) if (one_count > 1)
+  for (std::int64_t i = 0; i < one_count; ++i)
+    attend_one(kernels, ones[static_cast<std::size_t>(i)], z, q, k, v, spec);
+  if (decoding.size() == docs.size()) return;
+
   const PackedHeads packed(kernels.gemm, k, v, docs, packed_heads_);
   const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());

@@ -259,5 +259,60 @@ INSTANTIATE_TEST_SUITE_P(Families, EditFileTest,
                                            NamedSpec{"cohere", cohere_like()}),
                          [](const auto& p) { return p.param.name; });
 
+// Rows computed beforehand, by document and position.
+class FixedRows : public EditRows {
+ public:
+  explicit FixedRows(std::vector<Captured> rows) : rows_(std::move(rows)) {}
+  void read(Tensor out, std::int64_t document, std::span<const std::int32_t> chosen,
+            std::int64_t index) const override {
+    const Captured& c = rows_[static_cast<std::size_t>(document)];
+    const auto width = static_cast<std::int64_t>(c.values.size()) / c.rows;
+    std::copy_n(c.values.begin() + chosen[static_cast<std::size_t>(index)] * width, width, out.f32());
+  }
+  void check(std::int64_t, std::span<const std::int32_t>) const override {}
+
+ private:
+  std::vector<Captured> rows_;
+};
+
+class EditFamilies : public ::testing::TestWithParam<NamedSpec> {};
+
+// At every point of every family, whatever is fused over it.
+TEST_P(EditFamilies, AnOpIsTheReplacementByItsResult) {
+  const auto backend = make_cpu_backend();
+  const Model model = Model::random(GetParam().spec, {}, 7, *backend);
+  std::vector<Site> outside = {{Hook::logits}};
+  for (int l = 0; l < static_cast<int>(model.spec.n_layers); ++l) outside.push_back({Hook::resid_post, l});
+  const auto plain = run_packed(model, *backend, kDocuments);
+  const auto run = [&](Edit edit, const std::vector<Site>& sites) {
+    return run_packed(model, *backend, kDocuments, {sites, "all", [&](Hooks& hooks, const HookSizes& s) {
+                                                      hooks.edit(std::move(edit), s);
+                                                    }});
+  };
+  for (const Site site : model.spec.sites()) {
+    if (site.hook == Hook::expert_indices) continue;  // half an expert is refused
+    Edit scale{.site = site, .op = EditOp::scale, .tokens = TokenSelector::parse("0,-1")};
+    scale.coefficient = 0.75f;
+    std::vector<Captured> rows;
+    for (const Activations& document : plain) {
+      Captured& c = rows.emplace_back(document.at(name(site)));
+      for (float& x : c.values) x *= 0.75f;
+    }
+    Edit replace{.site = site, .op = EditOp::replace, .tokens = TokenSelector::parse("0,-1")};
+    replace.rows = std::make_shared<FixedRows>(std::move(rows));
+    const auto scaled = run(std::move(scale), outside), replaced = run(std::move(replace), outside);
+    for (std::size_t d = 0; d < kDocuments.size(); ++d) {
+      for (const auto& [other, captured] : scaled[d])
+        if (relative_error(captured.values, replaced[d].at(other).values) > 2e-6)
+          ADD_FAILURE() << "edit at " << name(site) << " seen at " << other;
+      if (kDocuments[d].size() > 1)
+        EXPECT_NE(scaled[d].at("logits").values, plain[d].at("logits").values) << name(site);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Of, EditFamilies, ::testing::ValuesIn(random_specs()),
+                         [](const auto& p) { return p.param.name; });
+
 }  // namespace
 }  // namespace sonde::test

@@ -40,6 +40,13 @@ def write_lines(path, rows):
     return path
 
 
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
+
+
 class Bench:
     def __init__(self, tmp):
         self.tmp = tmp
@@ -160,6 +167,32 @@ def test_captures(b):
         assert len(np.flatnonzero(rows["document"] == d)) == n + 5
 
 
+def test_steps_are_the_whole_text(b):
+    """Bit for bit, on each instruction path: many heads over one of keys, windows, more keys than a block holds."""
+    shape = dict(num_attention_heads=32, num_key_value_heads=1, head_dim=10, num_hidden_layers=2, max_position_embeddings=1024, hidden_size=40)
+    models = [tiny_model.write(b.tmp + "/wide", **shape),
+              tiny_model.write(b.tmp + "/window", architectures=["MistralForCausalLM"], model_type="mistral", sliding_window=290, **shape)]
+    rng = np.random.default_rng(0)
+    prompts = [{"id": i, "ids": rng.integers(0, 300, n).tolist()} for i, n in enumerate([300, 3])]
+    file = write_lines(b.tmp + "/steps.jsonl", prompts)
+    edits = b.tmp + "/nothing.json"  # changes nothing, and is about the newest token: every step is gone through
+    with open(edits, "w") as f:
+        json.dump([{"site": "blocks.0.hook_resid_post", "op": "scale", "value": 1, "tokens": "last"}], f)
+    sites, ignore = "blocks.*.attn.hook_z,logits", ["--ignore-config-key", "attention_bias", "--ignore-config-key", "mlp_bias"]
+    for i, model in enumerate(models):
+        for path in ("generic", "avx2", "avx512"):  # one that this CPU lacks is refused
+            env = {"SONDE_CPU_PATH": path}
+            if subprocess.run([SONDE, "devices"], capture_output=True, env={**os.environ, **env}).returncode != 0:
+                continue
+            store = f"{b.tmp}/steps-{i}-{path}"
+            lines = b.generate("--max-new", 6, "--greedy", "--ignore-eos", "--edits", edits, "--sites", sites, "--captures", store, *ignore, model=model, prompts=file, env=env)
+            whole = write_lines(store + ".jsonl", [{"ids": (p["ids"] + line["ids"])[:-1]} for p, line in zip(prompts, lines)])
+            run("extract", model, "--ids", whole, "--sites", sites, "--out", store + "-whole", "--dtype", "f32", *ignore, env=env)
+            steps, once = Store(store), Store(store + "-whole")
+            for site in steps.sites:
+                assert np.array_equal(steps.read(site), once.read(site)), (model, path, site)
+
+
 def test_resume(b):
     """A killed run goes on where it was; another job's lines are refused."""
     many = write_lines(b.tmp + "/many.jsonl", [{"id": i, "ids": [i % 300, 3]} for i in range(100)])
@@ -170,7 +203,7 @@ def test_resume(b):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         for _ in range(200):
             time.sleep(0.02)
-            if process.poll() is not None or (os.path.exists(out + ".partial") and os.path.getsize(out + ".partial") > 0):
+            if process.poll() is not None or size_of(out + ".partial") > 0:
                 break
         process.send_signal(signal.SIGKILL)
         process.wait()
