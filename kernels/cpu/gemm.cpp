@@ -11,7 +11,7 @@
 namespace sonde::cpu {
 namespace {
 
-constexpr std::int64_t kBlockRows = 96;        // x block: 96 rows x 384 words = 147 KB, in L2
+constexpr std::int64_t kBlockRows = 192;       // x block: 192 rows x 384 words = 295 KB, in L2
 constexpr std::int64_t kBlockWords = 384;      // panel slice: 384 x 16 words = 24 KB, in L1
 constexpr std::int64_t kSmallBlock = 1 << 17;  // an x block of all K below this is not cut: panels stream
 
