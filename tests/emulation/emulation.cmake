@@ -19,3 +19,31 @@ if(TARGET sonde_emulated_race)
   add_emulated_tests(emulation_asan emu_asan sonde_emulated_asan asan)
   add_emulated_tests(emulation_race "race;trace" sonde_emulated_race race)
 endif()
+
+if(NOT TARGET sonde_devices)
+  return()
+endif()
+
+# The op tests of kernels/cuda, whose parameter names the device, in other orders and against the other builds.
+function(add_emulated_op_tests name labels program settings filter)
+  add_test(NAME ${name} COMMAND ${program} --gtest_filter=${filter})
+  set_tests_properties(${name} PROPERTIES LABELS "${labels}"
+                       ENVIRONMENT "${SONDE_TEST_ENVIRONMENT};SONDE_EMULATION=${settings}")
+endfunction()
+function(add_op_tests_against name library)
+  add_library(sonde_devices_${name} STATIC EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/kernels/devices.cpp)
+  target_link_libraries(sonde_devices_${name} PUBLIC sonde_kernels PRIVATE ${library} sonde_cuda)
+  add_executable(test_kernels_${name} $<TARGET_OBJECTS:test_kernels>)
+  target_link_libraries(test_kernels_${name} PRIVATE sonde_devices_${name} GTest::gmock GTest::gtest_main)
+  target_link_options(test_kernels_${name} PRIVATE ${ARGN})
+endfunction()
+add_emulated_op_tests(kernels_reverse emu test_kernels order=reverse,streams=random,seed=2,compute=90 *emulated*)
+add_emulated_op_tests(kernels_random emu test_kernels order=random,seed=5,preempt=0.1,streams=random,protect=yes *emulated*)
+if(TARGET sonde_emulated_race)
+  add_op_tests_against(asan sonde_emulated_asan -fsanitize=address,undefined)
+  add_emulated_op_tests(kernels_asan emu_asan test_kernels_asan order=forward *emulated*)
+  add_op_tests_against(race sonde_emulated_race)
+  # A checked access costs some hundred plain ones: the largest of the tests are left out.
+  add_emulated_op_tests(kernels_race race test_kernels_race order=random,seed=3,preempt=0.01,streams=eager
+                        *emulated*-*Attention.MatchesTheOracle*:*Bits*)
+endif()

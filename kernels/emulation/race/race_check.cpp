@@ -1,17 +1,13 @@
 #include "kernels/emulation/race/race_check.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <map>
-#include <memory>
 #include <set>
 #include <unordered_map>
-#include <vector>
 
 #include "kernels/emulation/block.h"
+#include "kernels/emulation/race/shadow.h"
 #include "kernels/emulation/race/source_line.h"
 #include "kernels/emulation/work_order.h"
 #include "runtime/error.h"
@@ -19,31 +15,10 @@
 namespace sonde::emulation {
 namespace {
 
-constexpr std::size_t kReports = 12, kKeptPages = 512;
+constexpr std::size_t kReports = 12;
 constexpr std::size_t kLongestRange = 256 << 10;  // of a copy that is looked at
 
-// An access of one byte, and when it was.
-struct Mark {
-  const void* pc;
-  std::uint32_t work;  // its number in work_order()
-  std::uint32_t block;
-  std::uint32_t time;           // counts accesses of the launch
-  std::uint32_t barrier, warp;  // epochs
-  std::uint16_t thread;
-  bool set, atomic;
-};
-// The last write, and reads that a later write could collide with: the last one, the last one of another
-// thread, the last one of another warp.
-struct Byte {
-  std::uint64_t stamp;  // of the launch, and of the block for shared memory; another one: nothing here
-  Mark write, read, other_thread, other_warp;
-};
-// Bytes of 4 KiB of memory.
-using Page = std::array<Byte, 4096>;
-
-std::unordered_map<std::uintptr_t, std::unique_ptr<Page>> pages;
-std::uintptr_t last_number = ~std::uintptr_t{0};
-Page* last_page = nullptr;
+constexpr std::uint64_t kOneLife = ~std::uint64_t{0};  // device memory's, from allocation to allocation
 std::uint64_t blocks = 0;
 std::uint32_t now = 0;
 std::set<std::pair<const void*, const void*>> seen;
@@ -54,23 +29,6 @@ std::string first;
 std::uint32_t fence_time = 0;                     // of this block; 0: none
 std::map<std::uint32_t, std::uint32_t> acquired;  // block -> time, by this block
 std::unordered_map<std::uintptr_t, std::map<std::uint32_t, std::uint32_t>> released;  // by address
-
-Byte& byte_at(std::uintptr_t address, bool shared) {
-  const std::uintptr_t number = address >> 12;
-  if (number != last_number) {
-    auto& page = pages[number];
-    if (!page) page = std::make_unique<Page>();
-    last_number = number;
-    last_page = page.get();
-  }
-  Byte& byte = (*last_page)[address & 4095];
-  const std::uint64_t stamp = shared ? blocks : ~std::uint64_t{0};
-  if (byte.stamp != stamp) {
-    byte = {};
-    byte.stamp = stamp;
-  }
-  return byte;
-}
 
 bool ordered(const Mark& before, const Mark& me) {
   if (!before.set || (before.atomic && me.atomic)) return true;
@@ -106,12 +64,12 @@ void report(const Mark& before, const char* did, const Mark& me, const char* doe
   if (first.empty()) first = text;
 }
 
-void remember_read(Byte& byte, const Mark& me) {
-  const Mark& last = byte.read;
-  if (last.set && (last.thread != me.thread || last.block != me.block)) byte.other_thread = last;
+void remember_read(Cell& cell, const Mark& me) {
+  const Mark& last = cell.read;
+  if (last.set && (last.thread != me.thread || last.block != me.block)) cell.other_thread = last;
   if (last.set && (last.thread / kWarpLanes != me.thread / kWarpLanes || last.block != me.block))
-    byte.other_warp = last;
-  byte.read = me;
+    cell.other_warp = last;
+  cell.read = me;
 }
 
 void meet_at(std::uintptr_t address) {
@@ -126,19 +84,17 @@ void meet_at(std::uintptr_t address) {
 }
 
 void mark_bytes(std::uintptr_t start, std::size_t bytes, Access access, const Mark& me, bool shared) {
-  for (std::uintptr_t address = start; address < start + bytes; ++address) {
-    Byte& byte = byte_at(address, shared);
+  each_cell(start, bytes, shared ? blocks : kOneLife, [&](Cell& cell) {
     if (access == Access::read) {
-      if (!ordered(byte.write, me)) report(byte.write, "writes", me, "reads", shared);
-      remember_read(byte, me);
-      continue;
+      if (!ordered(cell.write, me)) report(cell.write, "writes", me, "reads", shared);
+      return remember_read(cell, me);
     }
-    if (!ordered(byte.write, me)) report(byte.write, "writes", me, "writes", shared);
-    for (const Mark* read : {&byte.read, &byte.other_thread, &byte.other_warp})
+    if (!ordered(cell.write, me)) report(cell.write, "writes", me, "writes", shared);
+    for (const Mark* read : {&cell.read, &cell.other_thread, &cell.other_warp})
       if (!ordered(*read, me)) report(*read, "reads", me, "writes", shared);
-    byte.write = me;
-    byte.read.set = byte.other_thread.set = byte.other_warp.set = false;
-  }
+    cell.write = me;
+    cell.read.set = cell.other_thread.set = cell.other_warp.set = false;
+  });
 }
 
 }  // namespace
@@ -151,10 +107,7 @@ void begin_races_of_work() {
 void begin_races_of_grid() {
   now = 0;
   released.clear();
-  if (pages.size() > kKeptPages) {
-    pages.clear();
-    last_number = ~std::uintptr_t{0};
-  }
+  limit_shadow();
 }
 
 void begin_races_of_block() {
@@ -189,12 +142,7 @@ void check_range(const void* data, std::size_t bytes, Access access) {
 }
 
 void forget_races(const void* data, std::size_t bytes) {
-  const auto start = reinterpret_cast<std::uintptr_t>(data);
-  for (auto number = start >> 12; number <= (start + bytes) >> 12; ++number)
-    if (const auto page = pages.find(number); page != pages.end())
-      for (std::uintptr_t i = 0; i < 4096; ++i)
-        if (const auto address = number << 12 | i; address >= start && address < start + bytes)
-          (*page->second)[i].stamp = 0;
+  forget_cells(reinterpret_cast<std::uintptr_t>(data), bytes);
 }
 
 }  // namespace sonde::emulation
