@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "apps/command.h"
+#include "io/file_util.h"
 #include "runtime/error.h"
 
 namespace {
@@ -54,8 +55,10 @@ void spin_shortly(char** argv) {
 }
 
 int report(const char* kind, const Error& error, int code) {
-  fmt::print(stderr, "sonde: {}: {}", kind, error.what());
-  if (!error.hint().empty()) fmt::print(stderr, ". HINT: {}", error.hint());
+  // One line, whatever a hostile file put into the names that a message quotes.
+  constexpr std::size_t kLongest = 4000;
+  fmt::print(stderr, "sonde: {}: {}", kind, printable(error.what(), kLongest));
+  if (!error.hint().empty()) fmt::print(stderr, ". HINT: {}", printable(error.hint(), kLongest));
   fmt::print(stderr, "\n");
   return code;
 }

@@ -68,7 +68,9 @@ std::vector<std::size_t> chosen_sites(const StoreReader& reader, const po::varia
 std::string model_name(const StoreReader& reader) {
   const Json& manifest = reader.manifest();
   if (manifest.contains("notes") && manifest["notes"].is_object())
-    return manifest["notes"].value("model_name", "unknown");
+    if (const auto name = manifest["notes"].find("model_name");
+        name != manifest["notes"].end() && name->is_string())
+      return *name;
   return "unknown";
 }
 

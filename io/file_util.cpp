@@ -38,6 +38,15 @@ struct RemoveOnFailure {
   }
 };
 
+void write_all(const fs::path& path, int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_errno(path, "write", errno);
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+}
+
 std::string hint_for(int error) {
   switch (error) {
     case ENOENT:
@@ -98,7 +107,20 @@ std::string read_file(const fs::path& path, std::int64_t max_bytes) {
   return bytes;
 }
 
+bool is_device_or_pipe(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  return fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status);
+}
+
 void write_file_atomically(const fs::path& path, std::string_view bytes) {
+  if (is_device_or_pipe(path)) {
+    Descriptor device(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    if (device.get() < 0) fail_errno(path, "open for writing", errno);
+    write_all(path, device.get(), bytes);
+    if (device.close() != 0) fail_errno(path, "close", errno);
+    return;
+  }
   static std::atomic<unsigned> counter = 0;
   fs::path temporary = path;
   temporary += fmt::format(".tmp-{}-{}", ::getpid(), counter++);
@@ -109,12 +131,7 @@ void write_file_atomically(const fs::path& path, std::string_view bytes) {
     guard.armed = false;
     fail_errno(path, "create", errno);
   }
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(file.get(), bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_errno(path, "write", errno);
-    bytes.remove_prefix(static_cast<std::size_t>(n));
-  }
+  write_all(path, file.get(), bytes);
   if (::fsync(file.get()) != 0) fail_errno(path, "fsync", errno);
   if (file.close() != 0) fail_errno(path, "close", errno);
   if (::rename(temporary.c_str(), path.c_str()) != 0) fail_errno(path, "rename into place", errno);

@@ -15,6 +15,9 @@ namespace sonde {
 // The bytes of a regular file; one longer than max_bytes is an Error.
 std::string read_file(const std::filesystem::path& path, std::int64_t max_bytes = INT64_MAX);
 
+// /dev/null, /dev/stdout, a named pipe: written as they are, since a rename would put a file in their place.
+bool is_device_or_pipe(const std::filesystem::path& path);
+
 // Temporary name beside the target, write, fsync, rename, fsync of the directory.
 void write_file_atomically(const std::filesystem::path& path, std::string_view bytes);
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
-#include <numeric>
 
 #include "io/h5_call.h"
 #include "runtime/error.h"
@@ -46,21 +44,7 @@ Id file_type(const path& file, DType dtype) {
   }
 }
 
-// Which of ours a type in a file is.
-DType dtype_of(const path& file, const std::string& dataset, hid_t type) {
-  for (const DType dtype :
-       {DType::f32, DType::f64, DType::bf16, DType::f16, DType::i32, DType::i64, DType::u32})
-    if (H5Tequal(type, file_type(file, dtype)) > 0) return dtype;
-  fail("{}: dataset {} has a type that no store has", file.string(), dataset);
-}
-
 std::vector<hsize_t> to_dims(const std::vector<std::int64_t>& shape) { return {shape.begin(), shape.end()}; }
-
-std::string shape_text(const std::vector<std::int64_t>& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
 
 Id make_space(const path& file, const std::vector<std::int64_t>& shape) {
   const auto dims = to_dims(shape);
@@ -107,37 +91,7 @@ void put_values(const path& file, hid_t h5, std::span<const H5Values> values) {
   }
 }
 
-std::vector<std::int64_t> shape_of(const path& file, hid_t space) {
-  const int rank = SONDE_H5(file, H5Sget_simple_extent_ndims(space));
-  std::vector<hsize_t> dims(static_cast<std::size_t>(rank));
-  SONDE_H5(file, H5Sget_simple_extent_dims(space, dims.data(), nullptr));
-  return {dims.begin(), dims.end()};
-}
-
-Id open_dataset(const path& file, hid_t h5, const std::string& name) {
-  // An absent name is the common mistake: say so rather than quote the symbol table.
-  const auto slash = name.rfind('/');
-  if (slash != 0 && slash != std::string::npos &&
-      H5Lexists(h5, name.substr(0, slash).c_str(), H5P_DEFAULT) <= 0)
-    fail("{}: found no group {}", file.string(), name.substr(0, slash));
-  if (H5Lexists(h5, name.c_str(), H5P_DEFAULT) <= 0) fail("{}: found no dataset {}", file.string(), name);
-  return Id(SONDE_H5(file, H5Dopen2(h5, name.c_str(), H5P_DEFAULT)));
-}
-
-H5Place place_of(const path& file, hid_t dataset, const std::string& name) {
-  const Id type(SONDE_H5(file, H5Dget_type(dataset)));
-  const Id space(SONDE_H5(file, H5Dget_space(dataset)));
-  H5Place place{{name, dtype_of(file, name, type), shape_of(file, space)}, -1};
-  const haddr_t offset = H5Dget_offset(dataset);
-  if (offset != HADDR_UNDEF) place.offset = static_cast<std::int64_t>(offset);
-  return place;
-}
-
 }  // namespace
-
-std::int64_t H5Dataset::bytes() const {
-  return bytes_of(dtype, std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>()));
-}
 
 std::vector<std::int64_t> h5_create(const path& file, std::span<const H5Dataset> datasets,
                                     std::span<const H5Attribute> attributes) {
@@ -150,7 +104,8 @@ std::vector<std::int64_t> h5_create(const path& file, std::span<const H5Dataset>
   std::vector<std::int64_t> offsets;
   for (const H5Dataset& dataset : datasets) {
     const Id made = make_dataset(file, h5, dataset, creation);
-    offsets.push_back(place_of(file, made, dataset.name).offset);
+    const haddr_t offset = H5Dget_offset(made);
+    offsets.push_back(offset == HADDR_UNDEF ? -1 : static_cast<std::int64_t>(offset));
     if (dataset.bytes() > 0 && offsets.back() < 0)
       fail("{}: HDF5 gave dataset {} no place", file.string(), dataset.name);
   }
@@ -186,50 +141,6 @@ void h5_create_index(const path& file, std::span<const H5Virtual> virtuals, std:
   }
   put_values(file, h5, values);
   h5::close_file(std::move(h5), file);
-}
-
-H5File::H5File(path file) : path_(std::move(file)), id_(h5::open_file(path_, Access::read).release()) {}
-H5File::~H5File() { H5Fclose(id_); }
-
-bool H5File::has(const std::string& object) const { return H5Lexists(id_, object.c_str(), H5P_DEFAULT) > 0; }
-
-H5Place H5File::place(const std::string& dataset) const {
-  return place_of(path_, open_dataset(path_, id_, dataset), dataset);
-}
-
-std::vector<H5Mapping> H5File::mappings(const std::string& virtual_dataset) const {
-  const path& file = path_;
-  const Id dataset = open_dataset(file, id_, virtual_dataset);
-  const Id creation(SONDE_H5(file, H5Dget_create_plist(dataset)));
-  if (SONDE_H5(file, H5Pget_layout(creation)) != H5D_VIRTUAL) return {};
-  std::size_t count = 0;
-  SONDE_H5(file, H5Pget_virtual_count(creation, &count));
-  std::vector<H5Mapping> mappings(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    std::array<char, 4096> text;
-    SONDE_H5(file, H5Pget_virtual_filename(creation, i, text.data(), text.size()));
-    mappings[i].file = text.data();
-    SONDE_H5(file, H5Pget_virtual_dsetname(creation, i, text.data(), text.size()));
-    mappings[i].dataset = text.data();
-    const Id space(SONDE_H5(file, H5Pget_virtual_vspace(creation, i)));
-    const auto rank = static_cast<std::size_t>(SONDE_H5(file, H5Sget_simple_extent_ndims(space)));
-    std::vector<hsize_t> first(rank), last(rank);
-    SONDE_H5(file, H5Sget_select_bounds(space, first.data(), last.data()));
-    mappings[i].first = static_cast<std::int64_t>(first[0]);
-    mappings[i].rows = static_cast<std::int64_t>(last[0] - first[0] + 1);
-  }
-  return mappings;
-}
-
-void H5File::read(const H5Dataset& expected, void* out) const {
-  const path& file = path_;
-  const Id dataset = open_dataset(file, id_, expected.name);
-  const H5Dataset found = place_of(file, dataset, expected.name).dataset;
-  if (found.dtype != expected.dtype || found.shape != expected.shape)
-    fail("{}: dataset {}: found {} {}, expected {} {}", file.string(), expected.name, name(found.dtype),
-         shape_text(found.shape), name(expected.dtype), shape_text(expected.shape));
-  const Id type = file_type(file, expected.dtype);
-  if (expected.bytes() > 0) SONDE_H5(file, H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out));
 }
 
 }  // namespace sonde

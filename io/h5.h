@@ -1,10 +1,13 @@
 // HDF5 as the store needs it, in plain types: whole files of contiguous datasets, where their bytes lie, and
-// virtual datasets. Every C call is checked in h5.cpp; failures are sonde::Errors with HDF5's own message,
-// nothing is printed.
+// virtual datasets. HDF5's library writes: every C call is checked in h5.cpp; failures are sonde::Errors with
+// its own message, nothing is printed.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <variant>
@@ -62,23 +65,35 @@ void h5_append(const std::filesystem::path& path, std::span<const H5Values> valu
 void h5_create_index(const std::filesystem::path& path, std::span<const H5Virtual> virtuals,
                      std::span<const H5Values> values, std::span<const H5Attribute> attributes);
 
-// A file open for reading.
+namespace h5 {
+class Structure;
+}
+
+// A file open for reading, by our own reader of its structure (h5_structure.h): a file that lies is an Error.
 class H5File {
  public:
-  explicit H5File(std::filesystem::path path);
+  explicit H5File(const std::filesystem::path& path);
   H5File(const H5File&) = delete;
   H5File& operator=(const H5File&) = delete;
   ~H5File();
 
-  bool has(const std::string& name) const;  // of an object at the top level
-  H5Place place(const std::string& name) const;
+  bool has(const std::string& name) const;                         // a dataset, or a group that holds some
+  H5Place place(const std::string& name) const;                    // its bytes are inside the file
   std::vector<H5Mapping> mappings(const std::string& name) const;  // empty for an ordinary dataset
-  // Reads a small dataset; an absent one, another dtype or another shape is an Error.
-  void read(const H5Dataset& dataset, void* out) const;
+  // Reads a small dataset; an absent one, another dtype or another shape is an Error. T: double, an integer.
+  template <class T>
+  std::vector<T> read(const H5Dataset& dataset) const {
+    const std::byte* bytes = expect(dataset);
+    std::vector<T> values(static_cast<std::size_t>(dataset.bytes()) / sizeof(T));
+    std::copy_n(bytes, dataset.bytes(), reinterpret_cast<std::byte*>(values.data()));
+    return values;
+  }
 
  private:
+  const std::byte* expect(const H5Dataset& dataset) const;
+
   std::filesystem::path path_;
-  std::int64_t id_;
+  std::unique_ptr<h5::Structure> structure_;
 };
 
 }  // namespace sonde

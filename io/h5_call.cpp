@@ -21,6 +21,9 @@ Id access_properties(const std::filesystem::path& path) {
   SONDE_H5(path, H5Pset_alignment(properties, 4096, 4096));
   SONDE_H5(path, H5Pset_file_locking(properties, false, true));
   SONDE_H5(path, H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG));
+  // The oldest structures that hold what we write, whatever the library's version: h5_structure.cpp reads
+  // them.
+  SONDE_H5(path, H5Pset_libver_bounds(properties, H5F_LIBVER_EARLIEST, H5F_LIBVER_V110));
   return properties;
 }
 
@@ -52,8 +55,7 @@ Id open_file(const std::filesystem::path& path, Access access) {
   const char* file = path.c_str();
   if (access == Access::create)
     return Id(SONDE_H5(path, H5Fcreate(file, H5F_ACC_TRUNC, H5P_DEFAULT, properties)));
-  const unsigned flags = access == Access::read ? H5F_ACC_RDONLY : H5F_ACC_RDWR;
-  return Id(SONDE_H5(path, H5Fopen(file, flags, properties)));
+  return Id(SONDE_H5(path, H5Fopen(file, H5F_ACC_RDWR, properties)));
 }
 
 void close_file(Id file, const std::filesystem::path& path) {

@@ -40,7 +40,7 @@ class Id {
   hid_t id_ = -1;
 };
 
-enum class Access { create, read, write };
+enum class Access { create, write };
 Id open_file(const std::filesystem::path& path, Access access);
 // Closing a written file is what writes it: failures count.
 void close_file(Id file, const std::filesystem::path& path);

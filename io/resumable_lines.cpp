@@ -24,12 +24,21 @@ std::filesystem::path with_suffix(std::filesystem::path path, const char* suffix
 ResumableLines::ResumableLines(std::filesystem::path out, std::string identity)
     : out_(std::move(out)),
       partial_(with_suffix(out_, ".partial")),
-      identity_path_(with_suffix(out_, ".partial.identity")) {
+      identity_path_(with_suffix(out_, ".partial.identity")),
+      direct_(is_device_or_pipe(out_)) {
+  if (direct_) {
+    fd_ = ::open(out_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd_ < 0) fail_errno(out_, "open for writing", errno);
+    return;
+  }
   fd_ = ::open(partial_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd_ < 0) fail_errno(partial_, "open", errno);
   if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
     fail_hint("wait for it, or choose another --out", "{}: another process writes it", partial_.string());
-  if (std::filesystem::exists(identity_path_)) {
+  std::error_code error;
+  const bool lines =
+      std::filesystem::exists(identity_path_) && std::filesystem::file_size(partial_, error) > 0;
+  if (lines) {
     if (read_file(identity_path_) != identity)
       fail_hint("finish it with the options it was started with, or remove it",
                 "{}: holds the lines of another job (other model, inputs or options)", partial_.string());
@@ -65,7 +74,7 @@ void ResumableLines::flush() {
   while (!left.empty() && fd_ >= 0) {
     const ssize_t n = ::write(fd_, left.data(), left.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_errno(partial_, "write", errno);
+    if (n < 0) fail_errno(direct_ ? out_ : partial_, "write", errno);
     left.remove_prefix(static_cast<std::size_t>(n));
   }
   buffer_.clear();
@@ -73,6 +82,7 @@ void ResumableLines::flush() {
 
 void ResumableLines::finish() {
   flush();
+  if (direct_) return;
   if (::fsync(fd_) != 0) fail_errno(partial_, "sync", errno);
   if (::rename(partial_.c_str(), out_.c_str()) != 0) fail_errno(out_, "create", errno);
   sync_directory(out_.parent_path().empty() ? "." : out_.parent_path());

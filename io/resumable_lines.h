@@ -26,6 +26,7 @@ class ResumableLines {
 
  private:
   std::filesystem::path out_, partial_, identity_path_;
+  bool direct_ = false;  // OUT is a device or a pipe: lines go straight to it
   int fd_ = -1;
   std::vector<std::string> found_;
   std::string buffer_;

@@ -9,6 +9,7 @@
 #include <limits>
 #include <unordered_map>
 
+#include "io/file_util.h"
 #include "io/json.h"
 #include "io/text_reader.h"
 #include "runtime/error.h"
@@ -56,7 +57,11 @@ std::vector<std::string> expand(std::span<const std::string> paths) {
 }
 
 std::string list(const std::vector<std::string>& names) {
-  return names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", "));
+  constexpr std::size_t kMost = 40;
+  std::string text = names.empty() ? "none" : "";
+  for (std::size_t i = 0; i < std::min(kMost, names.size()); ++i)
+    text += (i > 0 ? ", " : "") + printable(names[i]);
+  return names.size() <= kMost ? text : fmt::format("{} and {} more", text, names.size() - kMost);
 }
 
 // Splits records of a delimited file; reuses the fields' memory.
@@ -153,6 +158,7 @@ class TableBuilder {
     table_.names.push_back(name);
     table_.columns.emplace_back();
     table_.defects.emplace_back();
+    whole_.push_back(table_.names.size() - 1);
     return table_.names.size() - 1;
   }
 
@@ -169,7 +175,7 @@ class TableBuilder {
         places.push_back(found->second);
       else
         break;
-      if (seen[places.back()]) fail("{}: column '{}' is there twice", where, name);
+      if (seen[places.back()]) fail("{}: column '{}' is there twice", where, printable(name));
       seen[places.back()] = true;
     }
     if (places.size() != names.size() || places.size() != table_.names.size())
@@ -191,11 +197,12 @@ class TableBuilder {
                   places.size());
       for (std::size_t i = 0; i < fields.size(); ++i)
         table_.columns[places[i]].push_back(std::move(fields[i]));
+      ++table_.n_rows;
     }
   }
 
   // A key that a row lacks, or that is null, only matters when its column is used: column() then names the
-  // first one.
+  // first one. Such a column holds nothing, or rows with ever new keys would cost rows times keys.
   void read_jsonl(LineReader& lines) {
     for (std::string_view line; lines.next(line);) {
       if (line.find_first_not_of(" \t\r") == line.npos) continue;
@@ -203,28 +210,31 @@ class TableBuilder {
       if (!object.is_object() || object.empty())
         fail("{}: found {}, expected a JSON object with keys", lines.where(),
              object.is_object() ? "{}" : object.type_name());
-      const auto rows = static_cast<std::size_t>(table_.rows());
+      const auto rows = static_cast<std::size_t>(table_.n_rows);
       for (const auto& [key, value] : object.items()) {
         const auto found = by_name_.find(key);
         const std::size_t place = found != by_name_.end() ? found->second : add_column(key);
-        pad(place, rows,
-            [&] { return fmt::format("{}: key '{}' is missing in the rows before", lines.where(), key); });
-        table_.columns[place].push_back(value.is_string() ? value.get<std::string>() : value.dump());
-        if (value.is_null() && table_.defects[place].empty())
-          table_.defects[place] = fmt::format("{}: key '{}' is null", lines.where(), key);
+        if (!table_.defects[place].empty()) continue;
+        if (table_.columns[place].size() < rows)
+          spoil(place,
+                fmt::format("{}: key '{}' is missing in the rows before", lines.where(), printable(key)));
+        else if (value.is_null())
+          spoil(place, fmt::format("{}: key '{}' is null", lines.where(), printable(key)));
+        else
+          table_.columns[place].push_back(value.is_string() ? value.get<std::string>() : value.dump());
       }
-      for (std::size_t i = 0; i < table_.columns.size(); ++i)
-        pad(i, rows + 1,
-            [&] { return fmt::format("{}: key '{}' is missing", lines.where(), table_.names[i]); });
+      std::erase_if(whole_, [&](std::size_t place) {
+        if (table_.defects[place].empty() && table_.columns[place].size() == rows)
+          spoil(place, fmt::format("{}: key '{}' is missing", lines.where(), printable(table_.names[place])));
+        return !table_.defects[place].empty();
+      });
+      ++table_.n_rows;
     }
   }
 
-  // Fills a column up to `rows` rows, which makes it unusable for the reason why().
-  template <class Why>
-  void pad(std::size_t place, std::size_t rows, Why&& why) {
-    if (table_.columns[place].size() >= rows) return;
-    if (table_.defects[place].empty()) table_.defects[place] = why();
-    table_.columns[place].resize(rows);
+  void spoil(std::size_t place, std::string why) {
+    table_.defects[place] = std::move(why);
+    table_.columns[place] = {};
   }
 
   void read_plain(LineReader& lines) {
@@ -232,11 +242,13 @@ class TableBuilder {
     for (std::string_view line; lines.next(line);) {
       if (line.ends_with('\r')) line.remove_suffix(1);
       table_.columns[place].emplace_back(line);
+      ++table_.n_rows;
     }
   }
 
   Table& table_;
   std::unordered_map<std::string, std::size_t> by_name_;
+  std::vector<std::size_t> whole_;  // columns without a defect
 };
 
 }  // namespace
@@ -246,7 +258,7 @@ bool Table::has(std::string_view name) const { return std::ranges::find(names, n
 const std::vector<std::string>& Table::column(std::string_view name) const {
   const auto found = std::ranges::find(names, name);
   if (found == names.end())
-    fail("{}: found no column '{}', the columns are {}", list(files), name, list(names));
+    fail("{}: found no column '{}', the columns are {}", list(files), printable(name), list(names));
   const auto place = static_cast<std::size_t>(found - names.begin());
   if (place < defects.size() && !defects[place].empty())
     fail_hint("every row needs a value in a column that is used", "{}", defects[place]);

@@ -13,12 +13,13 @@ namespace sonde {
 struct Table {
   std::vector<std::string> names;  // columns, in file order
   std::vector<std::vector<std::string>>
-      columns;                       // [column][row]; JSON strings as text, other JSON values as JSON
+      columns;  // [column][row]; JSON strings as text, other JSON values as JSON; empty where a defect is
   std::vector<std::string> defects;  // [column] why column() refuses it (a missing or null JSON value), or ""
   std::vector<std::string> files;    // where rows came from, for messages
   std::vector<std::int64_t> first_row_of_file;  // files.size() + 1
+  std::int64_t n_rows = 0;
 
-  std::int64_t rows() const { return columns.empty() ? 0 : static_cast<std::int64_t>(columns[0].size()); }
+  std::int64_t rows() const { return n_rows; }
   bool has(std::string_view name) const;
   // An unknown name is an Error that lists the columns; so is a column that some JSON row lacks or sets to
   // null.

@@ -46,10 +46,21 @@ class CompressedInput {
 
   bool fill() {  // false at the end of the file
     size_ = file_.read(block_.data(), block_.size());
+    packed_ += size_;
     return size_ > 0;
   }
   char* data() { return block_.data(); }
   std::size_t size() const { return size_; }
+  // Text packs 3 to 20 times; what grows far more is a bomb that would fill the memory.
+  void expect_text(std::size_t unpacked) {
+    constexpr std::uint64_t kAlways = std::uint64_t{16} << 20, kPerByte = 256;
+    unpacked_ += unpacked;
+    if (unpacked_ > kAlways + kPerByte * packed_)
+      fail_hint(
+          "decompress it yourself if it is what it says, and give the result",
+          "{}: found more than {} bytes in the first {} of the compressed file, expected at most {} for each",
+          file_.name(), unpacked_, packed_, kPerByte);
+  }
   [[noreturn]] void damaged(const char* format, const char* why) const {
     fail_hint("copy or compress the file again", "{}: damaged {} stream: {}", file_.name(), format, why);
   }
@@ -58,6 +69,7 @@ class CompressedInput {
   PlainFile file_;
   std::vector<char> block_;
   std::size_t size_ = 0;
+  std::uint64_t packed_ = 0, unpacked_ = 0;
 };
 
 class GzipFile : public ByteSource {
@@ -84,6 +96,7 @@ class GzipFile : public ByteSource {
       else if (status != Z_OK && status != Z_BUF_ERROR)
         input_.damaged("gzip", stream_.msg ? stream_.msg : "not gzip data");
     }
+    input_.expect_text(room - stream_.avail_out);
     return room - stream_.avail_out;
   }
 
@@ -119,6 +132,7 @@ class ZstdFile : public ByteSource {
       more_output_ =
           target.pos == target.size && !between_frames_;  // a full buffer may hide more of the same input
     }
+    input_.expect_text(target.pos);
     return target.pos;
   }
 

@@ -58,6 +58,8 @@ class StoreRows : public EditRows {
       fail("key value: store {} has rows of {} at {}, expected {}", path.string(), found.width(), site,
            width);
     const auto& documents = store_->row_document();
+    if (!std::ranges::is_sorted(documents))
+      fail("{}: store {}: found rows whose documents do not ascend", where_, path.string());
     first_.resize(store_->documents().size() + 1);
     for (std::size_t d = 0; d < first_.size(); ++d)
       first_[d] = std::ranges::lower_bound(documents, static_cast<std::int64_t>(d)) - documents.begin();

@@ -55,7 +55,9 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
 }
 
 std::vector<TensorRow> tensors_of(const ModelFiles& files, const ModelSpec& spec) {
-  return name_tensors(spec, family_of(files).names(files.format(), spec));
+  // A config of one line can ask for layers times experts rows: the first that is not in the files ends it.
+  return name_tensors(spec, family_of(files).names(files.format(), spec),
+                      [&](const TensorRow& row) { find_tensor(files, row, spec.n_experts); });
 }
 
 }  // namespace sonde

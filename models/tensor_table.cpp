@@ -232,8 +232,13 @@ std::vector<std::int64_t> TensorRow::stored_shape(std::int64_t experts) const {
   return stored;
 }
 
-std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names) {
+std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names,
+                                    const std::function<void(const TensorRow&)>& check) {
   std::vector<TensorRow> table;
+  const auto add = [&](TensorRow row) {
+    if (check) check(row);
+    table.push_back(std::move(row));
+  };
   const auto row_of = [&](const PartName& named, int layer, std::int64_t f) {
     TensorRow row{
         .part = named.part, .layer = layer, .name = named.name, .shape = shape_of(named.part, spec, f)};
@@ -260,27 +265,28 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
           TensorRow row = row_of(named, layer, experts ? spec.d_expert : spec.d_mlp);
           if (experts)
             row.expert = e, row.stacked = names.stacked_experts, row.name = with_number(row.name, e);
-          table.push_back(std::move(row));
+          add(std::move(row));
         }
         continue;
       }
       TensorRow row = row_of(named, layer, spec.d_mlp);
       if (row.name.find("{}") == std::string::npos) {
-        table.push_back(std::move(row));
+        add(std::move(row));
         continue;
       }
       for (std::int64_t head = 0; head < row.shape[0]; ++head) {  // a norm's weight as one tensor per head
-        table.push_back(row);
-        table.back().name = with_number(row.name, head);
-        table.back().shape = {row.shape[1]};
+        TensorRow one = row;
+        one.name = with_number(row.name, head);
+        one.shape = {row.shape[1]};
+        add(std::move(one));
       }
     }
   };
   for (const PartName& named : names.once)
-    if (named.part < Part::ln1 && has_part(named.part, spec, -1)) table.push_back(row_of(named, -1, 0));
+    if (named.part < Part::ln1 && has_part(named.part, spec, -1)) add(row_of(named, -1, 0));
   for (int l = 0; l < static_cast<int>(spec.n_layers); ++l) add_layer(l);
   for (const PartName& named : names.once)
-    if (named.part >= Part::ln1 && has_part(named.part, spec, -1)) table.push_back(row_of(named, -1, 0));
+    if (named.part >= Part::ln1 && has_part(named.part, spec, -1)) add(row_of(named, -1, 0));
   return table;
 }
 

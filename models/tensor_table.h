@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -84,8 +85,10 @@ struct TensorNames {
   float norm_plus = 0;           // added to every norm's weight (Gemma stores w - 1)
 };
 
-// The rows that a model of this spec has, pieces of one part below each other in the table's order.
-std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names);
+// The rows that a model of this spec has, pieces of one part below each other in the table's order. `check`
+// sees each as it comes.
+std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& names,
+                                    const std::function<void(const TensorRow&)>& check = {});
 
 // Llama's names at Hugging Face, which most families share, and llama.cpp's, which all do.
 TensorNames llama_names();

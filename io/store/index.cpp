@@ -80,10 +80,9 @@ std::uint32_t write_index(const std::filesystem::path& dir, const StoreManifest&
 SiteStatistics read_statistics(const H5File& index, const StoreSite& site) {
   const std::string group = "/statistics/" + site.name + "/";
   SiteStatistics statistics;
-  index.read({group + "count", DType::i64, {1}}, &statistics.count);
+  statistics.count = index.read<std::int64_t>({group + "count", DType::i64, {1}})[0];
   visit_arrays(statistics, [&](const char* name, std::vector<double>& array) {
-    array.resize(static_cast<std::size_t>(statistics_width(site)));
-    index.read({group + name, DType::f64, {statistics_width(site)}}, array.data());
+    array = index.read<double>({group + name, DType::f64, {statistics_width(site)}});
   });
   return statistics;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 
 #include "io/file_util.h"
 #include "io/hash.h"
@@ -15,6 +16,8 @@ namespace sonde {
 namespace {
 
 using std::filesystem::path;
+
+constexpr std::int64_t kWidestRow = std::int64_t{1} << 40;  // values of all sites of a row
 
 // A key of a JSON object with the type it must have.
 const Json& key(const Json& object, const char* name, Json::value_t type, const std::string& source) {
@@ -72,13 +75,25 @@ StoreSite parse_site(const Json& json, const std::string& source) {
   std::int64_t width = 1;
   for (const Json& dim : shape) {
     if (!dim.is_number_integer() || dim.get<std::int64_t>() <= 0 ||
-        __builtin_mul_overflow(width, dim.get<std::int64_t>(), &width) || width > (std::int64_t{1} << 40))
+        __builtin_mul_overflow(width, dim.get<std::int64_t>(), &width) || width > kWidestRow)
       fail("{}: site {}: row_shape: found {}, expected positive sizes", source, site.name, shape.dump());
     site.row_shape.push_back(dim.get<std::int64_t>());
   }
   if (shape.empty() || shape.size() > 3)
     fail("{}: site {}: row_shape: found {} dims", source, site.name, shape.size());
   return site;
+}
+
+// Each site once, and rows whose bytes can be counted.
+void check_sites(const std::vector<StoreSite>& sites, const std::string& source) {
+  std::set<std::string_view> names;
+  std::int64_t width = 0;
+  for (const StoreSite& site : sites) {
+    if (!names.insert(site.name).second) fail("{}: site {}: found twice, expected once", source, site.name);
+    width += site.width();
+    if (width > kWidestRow)
+      fail("{}: row_shape: found rows of more than {} values, expected fewer", source, kWidestRow);
+  }
 }
 
 std::string shorten(const Json& value) {
@@ -141,6 +156,7 @@ StoreManifest read_manifest(const path& dir) {
   schema.shard_rows = integer(json, "shard_rows", source);
   for (const Json& site : key(json, "sites", Json::value_t::array, source))
     schema.sites.push_back(parse_site(site, source));
+  check_sites(schema.sites, source);
   const Json& documents = key(json, "documents", Json::value_t::object, source);
   manifest.documents = integer(documents, "count", source);
   manifest.documents_sha256 = text(documents, "sha256", source);
@@ -187,8 +203,9 @@ std::vector<ShardRecord> read_shard_log(const path& dir, std::int64_t* intact_by
     record.crc = parse_crc(json, "crc32c", source);
     const std::int64_t first = records.empty() ? 0 : records.back().first_row + records.back().rows;
     const auto shard = static_cast<std::int64_t>(records.size());
+    std::int64_t behind = 0;
     if (record.shard != shard || record.first_row != first || record.rows == 0 ||
-        record.file != shard_file(shard))
+        __builtin_add_overflow(record.first_row, record.rows, &behind) || record.file != shard_file(shard))
       fail("{}: found shard {} ({}) with rows from {}, expected shard {} ({}) with rows from {}", source,
            record.shard, printable(record.file), record.first_row, shard, shard_file(shard), first);
     records.push_back(std::move(record));
@@ -204,6 +221,8 @@ void check_shards(const path& dir, const StoreManifest& manifest, std::span<cons
     fail("{}: found {} rows, manifest.json says {}", log, rows, manifest.schema.total_rows);
   if (manifest.complete && static_cast<std::int64_t>(records.size()) != manifest.shards)
     fail("{}: found {} shards, manifest.json says {}", log, records.size(), manifest.shards);
+  std::int64_t row_bytes = 0;
+  for (const H5Dataset& dataset : shard_datasets(manifest, 1)) row_bytes += dataset.bytes();
   for (const ShardRecord& record : records) {
     const path file = dir / record.file;
     std::error_code error;
@@ -214,6 +233,10 @@ void check_shards(const path& dir, const StoreManifest& manifest, std::span<cons
                 error.message());
     if (static_cast<std::int64_t>(bytes) != record.bytes)
       fail("{}: found {} bytes, shards.jsonl says {}", file.string(), bytes, record.bytes);
+    // What is allocated for rows is bounded by the files that are there.
+    if (record.rows > record.bytes / row_bytes)
+      fail("{}: found {} bytes, expected more for {} rows of {} bytes", file.string(), bytes, record.rows,
+           row_bytes);
   }
 }
 

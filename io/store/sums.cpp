@@ -46,12 +46,14 @@ std::vector<H5Values> sums_datasets(const StoreManifest& manifest, const std::ve
 std::vector<ColumnSums> read_totals(const H5File& file, const StoreManifest& manifest) {
   std::vector<ColumnSums> totals;
   const std::vector<StoreSite>& sites = manifest.schema.sites;
-  std::vector<std::int64_t> count(sites.size());
-  file.read({"/sums/count", DType::i64, {static_cast<std::int64_t>(sites.size())}}, count.data());
+  const auto count =
+      file.read<std::int64_t>({"/sums/count", DType::i64, {static_cast<std::int64_t>(sites.size())}});
   for (std::size_t i = 0; i < sites.size(); ++i) {
-    ColumnSums& sums = totals.emplace_back(statistics_width(sites[i]));
+    const std::int64_t width = statistics_width(sites[i]);
+    auto values = file.read<double>({"/sums/" + sites[i].name, DType::f64, {3, width}});
+    ColumnSums& sums = totals.emplace_back(width);
     sums.count = count[i];
-    file.read({"/sums/" + sites[i].name, DType::f64, {3, sums.width}}, sums.values.data());
+    sums.values = std::move(values);
   }
   return totals;
 }
@@ -64,13 +66,11 @@ std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const S
     fail("dataset {} of a part store: found rank {}, expected [batches, {}]", name, shape.size(),
          sites.size());
   const auto batches = static_cast<std::size_t>(shape[0]);
-  std::vector<std::int64_t> count(batches * sites.size());
-  file.read({name, DType::i64, shape}, count.data());
+  const auto count = file.read<std::int64_t>({name, DType::i64, shape});
   std::vector<std::vector<ColumnSums>> sums(batches);
   for (std::size_t i = 0; i < sites.size(); ++i) {
     const std::int64_t width = statistics_width(sites[i]);
-    std::vector<double> values(batches * static_cast<std::size_t>(3 * width));
-    file.read({"/batch_sums/" + sites[i].name, DType::f64, {shape[0], 3, width}}, values.data());
+    const auto values = file.read<double>({"/batch_sums/" + sites[i].name, DType::f64, {shape[0], 3, width}});
     for (std::size_t b = 0; b < batches; ++b) {
       ColumnSums& site = sums[b].emplace_back(width);
       site.count = count[b * sites.size() + i];

@@ -65,8 +65,8 @@ class Verifier {
   std::vector<std::uint32_t> verify_dataset(const path& name, const File& file, const H5File& h5,
                                             const H5Dataset& dataset, std::int64_t offset) {
     const std::int64_t bytes = dataset.bytes();
-    std::vector<std::uint32_t> checksums(static_cast<std::size_t>(checksum_blocks(bytes)));
-    h5.read({"/crc32c" + dataset.name, DType::u32, {checksum_blocks(bytes)}}, checksums.data());
+    const auto checksums =
+        h5.read<std::uint32_t>({"/crc32c" + dataset.name, DType::u32, {checksum_blocks(bytes)}});
     std::vector<std::byte> block;
     for (std::int64_t at = 0; at < bytes; at += kChecksumBlock) {
       block.resize(static_cast<std::size_t>(std::min(kChecksumBlock, bytes - at)));

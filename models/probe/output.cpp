@@ -214,7 +214,7 @@ DepthReport probe_report(std::span<const ProbeRun> runs) {
 std::vector<SavedProbe> read_probes(const std::filesystem::path& dir) {
   const std::filesystem::path json_path = dir / "probes.json", weights_path = dir / "probes.safetensors";
   const Json json = read_json(json_path);
-  if (!json.is_object() || json.value("format", "") != "sonde-probes")
+  if (!json.is_object() || !json.contains("format") || json["format"] != "sonde-probes")
     fail_hint("give the folder that `sonde probe --out` wrote", "{}: key format: expected sonde-probes",
               json_path.string());
   const auto weights = Safetensors::open(weights_path);
@@ -250,7 +250,9 @@ std::vector<SavedProbe> read_probes(const std::filesystem::path& dir) {
         probes.push_back(std::move(probe));
       }
   } catch (const Json::exception& error) {
-    fail_hint("give the folder that `sonde probe --out` wrote", "{}: {}", json_path.string(), error.what());
+    const std::string_view what = error.what();  // "[json.exception.out_of_range.403] key 'runs' not found"
+    fail_hint("give the folder that `sonde probe --out` wrote", "{}: {}", json_path.string(),
+              what.substr(what.find("] ") + 2));
   }
   return probes;
 }

@@ -220,7 +220,8 @@ TEST(StoreErrors, DamageIsFoundAndNamed) {
     EXPECT_THAT(error_of([&] { verify_store(scratch / "s"); }), HasSubstr("shards.jsonl says"));
   }
   std::ofstream(fresh() / "index.h5", std::ios::binary) << "not HDF5";
-  EXPECT_THAT(error_of([&] { verify_store(scratch / "s"); }), HasSubstr("index.h5: HDF5 refuses"));
+  EXPECT_THAT(error_of([&] { verify_store(scratch / "s"); }),
+              HasSubstr("index.h5: HDF5 structure at byte 0"));
   std::ofstream(fresh() / "shards.jsonl") << "";
   EXPECT_THAT(error_of([&] { StoreReader::open(scratch / "s"); }),
               HasSubstr("found 0 rows, manifest.json says"));

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <ctime>
 #include <limits>
 
+#include "models/end_tokens.h"
 #include "runtime/error.h"
 #include "tests/models/activations.h"
 #include "tests/models/model_folder.h"
@@ -187,6 +189,37 @@ TEST_F(BadModel, MissingAndExtraTensors) {
   // Buffers that nothing reads are no error.
   tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = stored_f32({3}, {1, 2, 3});
   EXPECT_EQ(load(), "");
+}
+
+// A line of config can ask for millions of rows: the first that the files lack ends it, before memory is
+// spent.
+TEST_F(BadModel, LayersAndExpertsThatNoFileHolds) {
+  EXPECT_THAT(load_with("num_hidden_layers", 10000),
+              HasSubstr("model.layers.2.input_layernorm.weight is missing"));
+  config["model_type"] = "mixtral";
+  for (const char* key : {"attention_bias", "mlp_bias"}) config.erase(key);
+  config["num_local_experts"] = 60000;
+  config["num_hidden_layers"] = 40;
+  const std::clock_t start = std::clock();
+  EXPECT_THAT(load(), HasSubstr("model.layers.0.block_sparse_moe"));
+  EXPECT_LT(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC, 1.0);
+}
+
+TEST_F(BadModel, EndTokens) {
+  const auto refused = [&](const Json& ids) {
+    config["eos_token_id"] = ids;
+    write_model(folder.path(), config, tensors);
+    try {
+      end_tokens(ModelFiles::open(folder.path()));
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  for (const Json& good : {Json(2), Json(-1), Json({1, 2}), Json(nullptr)})
+    EXPECT_EQ(refused(good), "") << good;
+  for (const Json& bad : {Json(std::int64_t{1} << 32), Json("2"), Json(-2), Json(1.5)})
+    EXPECT_THAT(refused(bad), AllOf(HasSubstr("config.json: key eos_token_id: found " + bad.dump()))) << bad;
 }
 
 TEST_F(BadModel, ATiedModelMayRepeatItsHead) {
