@@ -23,7 +23,7 @@ ROOMS = {
 FOREIGN = [
     (r"(hdf5|H5\w+)\.h", r"io/h5|tests/io/"),
     (r"nlohmann/.*", r"io/json\."),
-    (r"z(std|lib|std_errors)\.h", r"io/text_reader\.|tests/io/"),
+    (r"z(std|lib|std_errors)\.h", r"io/text_reader\.|tests/(io|fuzz)/"),
     (r"boost/program_options.*", r"apps/"),
     (r"(dnnl|oneapi/dnnl/).*", r"kernels/cpu/|tests/bench/"),
     (r"(unicode/.*|pcre2\.h)", r"io/tokenizer/|tests/"),
