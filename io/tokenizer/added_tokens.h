@@ -43,6 +43,7 @@ struct GgufSpecialToken {
   std::int32_t id;
   std::string text;
   bool only_when_parsed;  // CONTROL and UNKNOWN tokens; user-defined ones are found always
+  bool strips_left = false, strips_right = false;  // swallows ASCII spaces beside it
 };
 // As llama.cpp does: one token after the other through the whole text, in the order given.
 std::unique_ptr<AddedTokenFinder> make_llama_cpp_finder(std::vector<GgufSpecialToken> tokens);

@@ -22,7 +22,7 @@ class ByteLevelBpe final : public TokenModel {
 
   void encode(const Pieces& pieces, ModelScratch& scratch_base, TokenList& tokens) const override {
     auto& scratch = static_cast<Scratch&>(scratch_base);
-    if (pieces.want_spans) return encode_with_spans(pieces, scratch, tokens);
+    if (tokens.want_spans) return encode_with_spans(pieces, scratch, tokens);
 
     // Room for one more word's cached tokens is kept at all times, so that a hit copies a fixed number of
     // ids.

@@ -20,10 +20,8 @@ class TokenDecoder {
 struct DecodedToken {
   std::string bytes;
   bool is_special = false;  // left out by skip_special
+  bool is_known = true;     // ids may have gaps
 };
-
-// Hugging Face's ByteLevel decoder: the tokens' bytes, what is not UTF-8 as U+FFFD.
-std::unique_ptr<TokenDecoder> make_byte_level_decoder(std::vector<DecodedToken> tokens);
 
 // llama.cpp's: raw bytes. With clean_spaces it takes out spaces before some punctuation, over the whole text.
 // skip_special also takes off one bos at the start and one eos at the end where the model adds them (-1: it

@@ -1,13 +1,21 @@
 // A vocabulary in GGUF metadata; llama.cpp's results on it are the truth (docs/tokenizers.md).
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
 
 #include "io/file_util.h"
 #include "io/gguf.h"
 #include "io/hash.h"
-#include "io/tokenizer/byte_alphabet.h"
+#include "io/tokenizer/byte_level_bpe.h"
 #include "io/tokenizer/gguf_token_types.h"
+#include "io/tokenizer/llama_splitters.h"
 #include "io/tokenizer/load.h"
+#include "io/tokenizer/normalizer.h"
 #include "io/tokenizer/pipeline.h"
+#include "io/tokenizer/score_bpe.h"
+#include "io/tokenizer/ugm_normalizer.h"
+#include "io/tokenizer/unigram.h"
 #include "io/tokenizer/vocabulary.h"
 #include "runtime/error.h"
 
@@ -15,71 +23,6 @@ namespace sonde {
 namespace {
 
 constexpr char kHint[] = "token ids can be given in place of text: --ids";
-
-// What llama.cpp makes of tokenizer.ggml.pre. Names of one row are one pre-tokenizer to it.
-struct PreTokenizerKind {
-  std::string_view name;
-  enum Split { gpt2, digits_gpt2, llama3, qwen2 } split;
-  bool clean_spaces = true, ignore_merges = false, add_bos = false;
-};
-constexpr PreTokenizerKind kKinds[] = {
-    {"gpt-2", PreTokenizerKind::gpt2},
-    {"phi-2", PreTokenizerKind::gpt2},
-    {"gigachat", PreTokenizerKind::gpt2},
-    {"mellum", PreTokenizerKind::gpt2},
-    {"a.x-4.0", PreTokenizerKind::gpt2},
-    {"exaone4", PreTokenizerKind::gpt2},
-    {"mpt", PreTokenizerKind::gpt2},
-    {"olmo", PreTokenizerKind::gpt2},
-    {"jais", PreTokenizerKind::gpt2},
-    {"trillion", PreTokenizerKind::gpt2, false},
-    {"granite-docling", PreTokenizerKind::gpt2, false},
-    {"smollm", PreTokenizerKind::digits_gpt2, false},
-    {"command-r", PreTokenizerKind::digits_gpt2, false},
-    {"starcoder", PreTokenizerKind::digits_gpt2},
-    {"refact", PreTokenizerKind::digits_gpt2},
-    {"codeshell", PreTokenizerKind::digits_gpt2},
-    {"exaone", PreTokenizerKind::digits_gpt2},
-    {"minerva-7b", PreTokenizerKind::digits_gpt2},
-    {"llama-bpe", PreTokenizerKind::llama3, true, true, true},
-    {"llama3", PreTokenizerKind::llama3, true, true, true},
-    {"llama-v3", PreTokenizerKind::llama3, true, true, true},
-    {"falcon3", PreTokenizerKind::llama3, true, true, true},
-    {"falcon-h1", PreTokenizerKind::llama3, true, true, true},
-    {"pixtral", PreTokenizerKind::llama3, true, true, true},
-    {"midm-2.0", PreTokenizerKind::llama3, true, true, true},
-    {"lfm2", PreTokenizerKind::llama3, true, true, true},
-    {"qwen2", PreTokenizerKind::qwen2, false},
-    {"deepseek-r1-qwen", PreTokenizerKind::qwen2, false},
-};
-
-const PreTokenizerKind& find_kind(const Gguf& gguf) {
-  const std::string file = gguf.path().string();
-  const std::string& model = gguf.text("tokenizer.ggml.model");
-  if (model != "gpt2")
-    fail_hint(kHint,
-              "{}: key tokenizer.ggml.model: found \"{}\", expected gpt2 (only byte-level BPE is supported)",
-              file, printable(model));
-  const std::string pre = gguf.has("tokenizer.ggml.pre") ? gguf.text("tokenizer.ggml.pre") : "";
-  for (const PreTokenizerKind& kind : kKinds)
-    if (kind.name == pre) return kind;
-  std::string names;
-  for (const PreTokenizerKind& kind : kKinds)
-    names += fmt::format("{}{}", names.empty() ? "" : ", ", kind.name);
-  fail_hint(kHint, "{}: key tokenizer.ggml.pre: found {}, expected one of {}", file,
-            pre.empty() ? "none" : fmt::format("\"{}\"", printable(pre)), names);
-}
-
-void add_splitters(const PreTokenizerKind& kind, TokenizerParts& parts) {
-  const CharClasses& classes = CharClasses::llama_cpp();
-  if (kind.split == PreTokenizerKind::digits_gpt2)
-    parts.pre_tokenizers.push_back(make_digit_splitter(classes, DigitRuns::one_by_one));
-  if (kind.split == PreTokenizerKind::gpt2 || kind.split == PreTokenizerKind::digits_gpt2)
-    parts.pre_tokenizers.push_back(make_gpt2_splitter(classes));
-  else
-    parts.pre_tokenizers.push_back(
-        make_llama3_splitter(classes, kind.split == PreTokenizerKind::llama3 ? 3 : 1, LongS::letter));
-}
 
 std::vector<std::string> read_tokens(const Gguf& gguf, TokenIndex& index) {
   std::vector<std::string> tokens = gguf.texts("tokenizer.ggml.tokens");
@@ -95,7 +38,19 @@ std::vector<std::string> read_tokens(const Gguf& gguf, TokenIndex& index) {
   return tokens;
 }
 
-ByteLevelBpeSpec read_model(const Gguf& gguf, const PreTokenizerKind& kind, const TokenIndex& index) {
+bool flag(const Gguf& gguf, const char* key, bool otherwise) {
+  return gguf.has(key) ? gguf.boolean(key) : otherwise;
+}
+
+struct Vocabulary {
+  std::vector<std::string> tokens;
+  TokenIndex index;
+  std::vector<GgufTokenType> types;
+  bool is(std::size_t id, int bits) const { return (types[id] & bits) != 0; }
+};
+
+std::unique_ptr<TokenModel> read_byte_level_bpe(const Gguf& gguf, const LlamaPreTokenizer& kind,
+                                                const TokenIndex& index) {
   ByteLevelBpeSpec spec;
   const std::vector<std::string>& merges = gguf.texts("tokenizer.ggml.merges");
   spec.merges = MergeTable(merges.size());
@@ -113,17 +68,86 @@ ByteLevelBpeSpec read_model(const Gguf& gguf, const PreTokenizerKind& kind, cons
   spec.missing = ByteLevelBpeSpec::MissingByte::keep_gap;
   spec.ignore_merges = kind.ignore_merges;
   if (spec.ignore_merges) spec.whole_words = find_whole_words(index);
-  return spec;
+  return make_byte_level_bpe(std::move(spec));
 }
 
-bool flag(const Gguf& gguf, const char* key, bool otherwise) {
-  return gguf.has(key) ? gguf.boolean(key) : otherwise;
+std::vector<float> read_scores(const Gguf& gguf, std::size_t tokens) {
+  constexpr char kKey[] = "tokenizer.ggml.scores";
+  if (!gguf.has(kKey)) return std::vector<float>(tokens);
+  const std::string file = gguf.path().string();
+  std::vector<float> scores;
+  if (std::holds_alternative<std::vector<std::int64_t>>(gguf.value(kKey)))
+    for (const std::int64_t score : gguf.integers(kKey)) scores.push_back(static_cast<float>(score));
+  else
+    for (const double score : gguf.reals(kKey)) scores.push_back(static_cast<float>(score));
+  if (scores.size() < tokens)
+    fail("{}: key {}: found {} scores, expected one for each of {} tokens", file, kKey, scores.size(),
+         tokens);
+  for (std::size_t id = 0; id < scores.size(); ++id)
+    if (std::isnan(scores[id])) fail("{}: key {}[{}]: found NaN, expected a number", file, kKey, id);
+  scores.resize(tokens);
+  return scores;
 }
 
-// A special id of the metadata; without the key llama.cpp takes token 11 of a vocabulary of this kind, which
-// only matters where it is added around a text.
-std::int32_t special_id(const Gguf& gguf, const char* key, bool is_added, std::size_t tokens) {
-  if (!gguf.has(key)) return is_added && tokens > 11 ? 11 : -1;
+// Bytes are <0x00> to <0xFF>, or else the byte itself as a token.
+std::array<std::int32_t, 256> read_byte_tokens(const Gguf& gguf, const TokenIndex& index) {
+  std::array<std::int32_t, 256> ids = find_byte_tokens(index);
+  if (std::ranges::all_of(ids, [](std::int32_t id) { return id < 0; }))
+    fail_hint(kHint,
+              "{}: key tokenizer.ggml.tokens: found no token <0x00> to <0xFF>, expected one for each byte",
+              gguf.path().string());
+  for (std::size_t byte = 0; byte < ids.size(); ++byte) {
+    const auto itself = index.find(std::string(1, static_cast<char>(byte)));
+    if (ids[byte] < 0 && itself != index.end()) ids[byte] = itself->second;
+  }
+  return ids;
+}
+
+std::unique_ptr<TokenModel> read_score_bpe(const Gguf& gguf, const Vocabulary& vocabulary) {
+  return make_score_bpe({vocabulary.tokens, read_scores(gguf, vocabulary.tokens.size()),
+                         read_byte_tokens(gguf, vocabulary.index), gguf.path().string()});
+}
+
+std::unique_ptr<TokenModel> read_unigram(const Gguf& gguf, const Vocabulary& vocabulary,
+                                         std::int32_t unknown_id) {
+  UnigramSpec spec;
+  const std::vector<float> scores = read_scores(gguf, vocabulary.tokens.size());
+  float lowest = std::numeric_limits<float>::max();
+  for (std::size_t id = 0; id < scores.size(); ++id) {
+    const std::string& text = vocabulary.tokens[id];
+    if (vocabulary.is(id, kNormalToken)) lowest = std::min(lowest, scores[id]);
+    if (text.size() > kMaxUnigramTokenBytes)
+      fail("{}: key tokenizer.ggml.tokens[{}]: found {} bytes, expected at most {}", gguf.path().string(), id,
+           text.size(), kMaxUnigramTokenBytes);
+    if (vocabulary.is(id, kNormalToken | kUserDefinedToken | kUnusedToken))
+      spec.trie.insert(text, static_cast<std::int32_t>(id));
+    spec.scores.push_back(vocabulary.is(id, kUserDefinedToken) ? 0.0 : double{scores[id]});
+  }
+  spec.unknown_score = double{lowest - 10.0f};
+  spec.unknown_id = unknown_id;
+  spec.source = gguf.path().string();
+  return make_unigram(std::move(spec));
+}
+
+std::unique_ptr<PreTokenizer> read_ugm_normalizer(const Gguf& gguf, const Vocabulary& vocabulary) {
+  constexpr char kKey[] = "tokenizer.ggml.precompiled_charsmap";
+  UgmNormalizerSpec spec;
+  if (gguf.has(kKey)) {
+    std::string bytes;
+    for (const std::int64_t byte : gguf.integers(kKey)) bytes.push_back(static_cast<char>(byte));
+    spec.chars_map.emplace(bytes, gguf.path().string(), kKey);
+  }
+  for (std::size_t id = 0; id < vocabulary.tokens.size(); ++id)
+    if (vocabulary.is(id, kUserDefinedToken)) spec.user_defined.push_back(vocabulary.tokens[id]);
+  spec.space_prefix = flag(gguf, "tokenizer.ggml.add_space_prefix", false);
+  spec.merge_spaces = flag(gguf, "tokenizer.ggml.remove_extra_whitespaces", false);
+  return make_ugm_normalizer(std::move(spec));
+}
+
+// A special id of the metadata; without the key the one that llama.cpp takes for vocabularies of this kind,
+// which must exist only where it is needed.
+std::int32_t special_id(const Gguf& gguf, const char* key, std::int32_t otherwise, std::size_t tokens) {
+  if (!gguf.has(key)) return otherwise < static_cast<std::int64_t>(tokens) ? otherwise : -1;
   const std::int64_t id = gguf.integer(key);
   if (id < 0 || id >= static_cast<std::int64_t>(tokens))
     fail("{}: key {}: found {}, expected a token id below {}", gguf.path().string(), key, id, tokens);
@@ -158,34 +182,92 @@ std::string hash_metadata(const Gguf& gguf) {
   return hash.finish_hex();
 }
 
+// What the three kinds of vocabulary differ in.
+struct Kind {
+  std::string description;
+  bool add_bos = false, add_eos = false, clean_spaces = false, space_prefix = false;
+  std::int32_t bos = -1, eos = -1;  // where the file names none; -1: none
+  TokenScript script = TokenScript::byte_letters;
+};
+
+Kind add_byte_level_bpe(const Gguf& gguf, const Vocabulary& vocabulary, TokenizerParts& parts) {
+  constexpr char kKey[] = "tokenizer.ggml.pre";
+  const LlamaPreTokenizer pre =
+      add_llama_splitters(gguf.has(kKey) ? gguf.text(kKey) : "",
+                          fmt::format("{}: key {}", gguf.path().string(), kKey), parts.pre_tokenizers);
+  parts.model = read_byte_level_bpe(gguf, pre, vocabulary.index);
+  Kind kind{
+      fmt::format("byte-level BPE, {} tokens, GGUF, pre-tokenizer {}", vocabulary.tokens.size(), pre.name)};
+  kind.add_bos = pre.add_bos;
+  kind.clean_spaces = pre.clean_spaces;
+  // Token 11 is nobody's choice: it counts only where it is added around a text.
+  if (pre.default_bos && flag(gguf, "tokenizer.ggml.add_bos_token", pre.add_bos)) kind.bos = 11;
+  if (flag(gguf, "tokenizer.ggml.add_eos_token", false)) kind.eos = 11;
+  return kind;
+}
+
+Kind add_score_bpe(const Gguf& gguf, const Vocabulary& vocabulary, TokenizerParts& parts) {
+  Kind kind{fmt::format("SentencePiece BPE, {} tokens, GGUF", vocabulary.tokens.size())};
+  kind.add_bos = kind.space_prefix = true;
+  kind.bos = 1;
+  kind.eos = 2;
+  kind.script = TokenScript::spaces_as_2581;
+  // Before every stretch between special tokens, whether it begins with a space or not.
+  if (flag(gguf, "tokenizer.ggml.add_space_prefix", true))
+    parts.normalizers.push_back(make_prepend("\u2581"));
+  parts.normalizers.push_back(make_replace(" ", "\u2581"));
+  parts.model = read_score_bpe(gguf, vocabulary);
+  return kind;
+}
+
+Kind add_unigram(const Gguf& gguf, const Vocabulary& vocabulary, TokenizerParts& parts) {
+  Kind kind{fmt::format("Unigram, {} tokens, GGUF", vocabulary.tokens.size())};
+  kind.add_eos = true;
+  kind.eos = 1;
+  kind.script = TokenScript::spaces_as_2581;
+  parts.normalizers.push_back(read_ugm_normalizer(gguf, vocabulary));
+  parts.model = read_unigram(
+      gguf, vocabulary, special_id(gguf, "tokenizer.ggml.unknown_token_id", 2, vocabulary.tokens.size()));
+  return kind;
+}
+
+Kind add_model(const Gguf& gguf, const Vocabulary& vocabulary, TokenizerParts& parts) {
+  const std::string& model = gguf.text("tokenizer.ggml.model");
+  if (model == "gpt2") return add_byte_level_bpe(gguf, vocabulary, parts);
+  if (model == "llama") return add_score_bpe(gguf, vocabulary, parts);
+  if (model == "t5") return add_unigram(gguf, vocabulary, parts);
+  fail_hint(kHint, "{}: key tokenizer.ggml.model: found \"{}\", expected gpt2, llama or t5",
+            gguf.path().string(), printable(model));
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> load_gguf_tokenizer(const std::filesystem::path& path) {
   const auto gguf = Gguf::open(path);
-  const PreTokenizerKind& kind = find_kind(*gguf);
-  refuse_renamed_specials(*gguf);
-
+  gguf->text("tokenizer.ggml.model");  // says so where there is no tokenizer at all
   TokenizerParts parts;
-  TokenIndex index;
-  const std::vector<std::string> tokens = read_tokens(*gguf, index);
-  const std::vector<GgufTokenType> types = read_token_types(*gguf, tokens, index);
-  add_splitters(kind, parts);
-  parts.model = make_byte_level_bpe(read_model(*gguf, kind, index));
-  parts.added = make_llama_cpp_finder(special_tokens_in_search_order(tokens, types, path.string()));
+  Vocabulary vocabulary;
+  vocabulary.tokens = read_tokens(*gguf, vocabulary.index);
+  vocabulary.types = read_token_types(*gguf, vocabulary.tokens, vocabulary.index);
+  const Kind kind = add_model(*gguf, vocabulary, parts);
+  const std::size_t count = vocabulary.tokens.size();
+  parts.added =
+      make_llama_cpp_finder(special_tokens_in_search_order(*gguf, vocabulary.tokens, vocabulary.types));
 
   const bool add_bos = flag(*gguf, "tokenizer.ggml.add_bos_token", kind.add_bos);
-  const bool add_eos = flag(*gguf, "tokenizer.ggml.add_eos_token", false);
-  parts.bos = special_id(*gguf, "tokenizer.ggml.bos_token_id", add_bos, tokens.size());
-  parts.eos = special_id(*gguf, "tokenizer.ggml.eos_token_id", add_eos, tokens.size());
+  const bool add_eos = flag(*gguf, "tokenizer.ggml.add_eos_token", kind.add_eos);
+  parts.bos = special_id(*gguf, "tokenizer.ggml.bos_token_id", kind.bos, count);
+  parts.eos = special_id(*gguf, "tokenizer.ggml.eos_token_id", kind.eos, count);
   if (add_bos && parts.bos >= 0) parts.prefix = {parts.bos};
   if (add_eos && parts.eos >= 0) parts.suffix = {parts.eos};
 
-  const LlamaCppDecoding decoding{kind.clean_spaces, flag(*gguf, "tokenizer.ggml.add_space_prefix", false),
+  const LlamaCppDecoding decoding{kind.clean_spaces,
+                                  flag(*gguf, "tokenizer.ggml.add_space_prefix", kind.space_prefix),
                                   add_bos ? parts.bos : -1, add_eos ? parts.eos : -1};
-  parts.decoder = make_llama_cpp_decoder(make_decoded_tokens(tokens, types, path.string()), decoding);
-  parts.vocab_size = static_cast<std::int64_t>(tokens.size());
-  parts.description =
-      fmt::format("byte-level BPE, {} tokens, GGUF, pre-tokenizer {}", tokens.size(), kind.name);
+  parts.decoder = make_llama_cpp_decoder(
+      make_decoded_tokens(vocabulary.tokens, vocabulary.types, kind.script, path.string()), decoding);
+  parts.vocab_size = static_cast<std::int64_t>(count);
+  parts.description = kind.description;
   parts.fingerprint = hash_metadata(*gguf);
   parts.source = path.string();
   return make_pipeline(std::move(parts));

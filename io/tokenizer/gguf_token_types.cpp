@@ -137,9 +137,38 @@ std::vector<GgufTokenType> read_token_types(const Gguf& gguf, const std::vector<
   return types;
 }
 
-std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<std::string>& tokens,
-                                                             const std::vector<GgufTokenType>& types,
-                                                             const std::string& file) {
+// Which special tokens swallow spaces beside them.
+struct GgufStrip {
+  std::string left;            // the one that does to its left
+  bool right_of_most = false;  // all to their right, but <unk>, <s> and <|endoftext|>
+};
+// llama.cpp goes by names of models.
+GgufStrip find_strips(const Gguf& gguf) {
+  const auto lower = [&](const char* key) {
+    std::string text = gguf.has(key) ? gguf.text(key) : "";
+    std::ranges::transform(text, text.begin(), [](unsigned char c) { return std::tolower(c); });
+    return text;
+  };
+  const std::string name = lower("general.name"),
+                    pre = gguf.has("tokenizer.ggml.pre") ? gguf.text("tokenizer.ggml.pre") : "";
+  const auto has = [](const std::string& text, std::initializer_list<const char*> parts) {
+    return std::ranges::any_of(parts, [&](const char* part) { return text.find(part) != text.npos; });
+  };
+  GgufStrip strip;
+  const std::string arch = gguf.has("general.architecture") ? gguf.text("general.architecture") : "";
+  if (has(pre, {"jina-v2-de", "jina-v2-es", "jina-v2-code"}) || has(arch, {"nomic-bert-moe", "jina-bert-v3"}))
+    strip.left = "<mask>";
+  else if (has(name, {"phi-3", "phi3"}))
+    strip.right_of_most = true;
+  else if (has(name, {"modern-bert"}))
+    strip.left = "[MASK]";
+  return strip;
+}
+
+std::vector<GgufSpecialToken> special_tokens_in_search_order(const Gguf& gguf,
+                                                             const std::vector<std::string>& tokens,
+                                                             const std::vector<GgufTokenType>& types) {
+  const std::string file = gguf.path().string();
   std::vector<std::int32_t> ids;
   for (std::size_t id = 0; id < tokens.size(); ++id)
     if (types[id] & (kControlToken | kUserDefinedToken | kUnknownToken))
@@ -150,21 +179,31 @@ std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<s
   // Not stable, as in llama.cpp.
   std::sort(ids.begin(), ids.end(),
             [&](std::int32_t a, std::int32_t b) { return text(a).size() > text(b).size(); });
+  const GgufStrip strip = find_strips(gguf);
   std::vector<GgufSpecialToken> result;
   for (const std::int32_t id : ids) {
     if (text(id).size() > kMaxAddedTokenBytes)
       fail("{}: key tokenizer.ggml.tokens[{}]: found a special token of {} bytes, expected at most {}", file,
            id, text(id).size(), kMaxAddedTokenBytes);
     const bool is_control = (types[static_cast<std::size_t>(id)] & (kControlToken | kUnknownToken)) != 0;
-    result.push_back({id, text(id), is_control});
+    const bool strips_right =
+        strip.right_of_most && text(id) != "<unk>" && text(id) != "<s>" && text(id) != "<|endoftext|>";
+    result.push_back({id, text(id), is_control, !strip.left.empty() && text(id) == strip.left, strips_right});
   }
   return result;
 }
 
 std::vector<DecodedToken> make_decoded_tokens(const std::vector<std::string>& tokens,
-                                              const std::vector<GgufTokenType>& types,
+                                              const std::vector<GgufTokenType>& types, TokenScript script,
                                               const std::string& file) {
-  const auto bytes_of_normal = [](const std::string& token) {
+  const auto with_spaces = [](std::string token) {
+    constexpr std::string_view kSpace = "\u2581";
+    for (std::size_t at = 0; (at = token.find(kSpace, at)) != token.npos; ++at)
+      token.replace(at, kSpace.size(), " ");
+    return token;
+  };
+  const auto bytes_of_normal = [&](const std::string& token) {
+    if (script == TokenScript::spaces_as_2581) return with_spaces(token);
     const std::string text = replace_invalid_utf8(token);
     std::string bytes;
     for (std::size_t at = 0; at < text.size();) {
@@ -203,17 +242,6 @@ std::vector<DecodedToken> make_decoded_tokens(const std::vector<std::string>& to
     }
   }
   return decoded;
-}
-
-void refuse_renamed_specials(const Gguf& gguf) {
-  if (!gguf.has("general.name")) return;
-  std::string name = gguf.text("general.name");
-  std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
-  for (const char* part : {"phi-3", "phi3", "modern-bert"})
-    if (name.find(part) != std::string::npos)
-      fail_hint("token ids can be given in place of text: --ids",
-                "{}: key general.name: found {}, whose special tokens swallow spaces: not supported",
-                gguf.path().string(), printable(name));
 }
 
 }  // namespace sonde

@@ -28,13 +28,13 @@ enum GgufTokenType : std::uint8_t {
 std::vector<GgufTokenType> read_token_types(const Gguf& gguf, const std::vector<std::string>& tokens,
                                             const TokenIndex& index);
 // Longest first; among equals in the order that llama.cpp's sort leaves them.
-std::vector<GgufSpecialToken> special_tokens_in_search_order(const std::vector<std::string>& tokens,
-                                                             const std::vector<GgufTokenType>& types,
-                                                             const std::string& file);
+std::vector<GgufSpecialToken> special_tokens_in_search_order(const Gguf& gguf,
+                                                             const std::vector<std::string>& tokens,
+                                                             const std::vector<GgufTokenType>& types);
+// How normal tokens are written: in the byte alphabet, or as text with U+2581 for a space.
+enum class TokenScript : std::uint8_t { byte_letters, spaces_as_2581 };
 std::vector<DecodedToken> make_decoded_tokens(const std::vector<std::string>& tokens,
-                                              const std::vector<GgufTokenType>& types,
+                                              const std::vector<GgufTokenType>& types, TokenScript script,
                                               const std::string& file);
-// Models whose special tokens llama.cpp changes by the model's name; none has a tokenizer supported here.
-void refuse_renamed_specials(const Gguf& gguf);
 
 }  // namespace sonde

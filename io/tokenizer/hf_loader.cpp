@@ -4,8 +4,8 @@
 
 #include "io/file_util.h"
 #include "io/hash.h"
-#include "io/tokenizer/byte_alphabet.h"
 #include "io/tokenizer/hf_components.h"
+#include "io/tokenizer/hf_models.h"
 #include "io/tokenizer/load.h"
 #include "io/tokenizer/vocabulary.h"
 #include "runtime/error.h"
@@ -13,44 +13,12 @@
 namespace sonde {
 namespace {
 
-constexpr char kHint[] = "token ids can be given in place of text: --ids";
-
-struct HfVocabulary {
-  TokenIndex index;               // of the model, without added tokens
-  std::vector<AddedToken> added;  // in the file's order
-  std::int64_t size = 0;          // largest id + 1
-  std::int32_t id_of(const std::string& text) const {
-    for (const AddedToken& token : added)
-      if (token.content == text) return token.id;
-    const auto found = index.find(text);
-    return found == index.end() ? -1 : found->second;
-  }
-};
-
-void read_vocab(const JsonField& model, HfVocabulary& vocabulary) {
-  const JsonField vocab = model.at("vocab");
-  vocab.object();
-  vocabulary.index.reserve(vocab.value.size());
-  std::unordered_map<std::int32_t, const std::string*> seen;
-  seen.reserve(vocab.value.size());
-  for (const auto& [text, id_value] : vocab.value.items()) {
-    const JsonField field{id_value, model.file, "model.vocab[\"" + printable(text) + "\"]"};
-    const std::int32_t id = field.id();
-    const auto [other, is_new] = seen.emplace(id, &text);
-    if (!is_new)
-      fail("{}: key model.vocab: id {} found for \"{}\" and \"{}\", expected one token an id", model.file, id,
-           printable(*other->second), printable(text));
-    vocabulary.index.emplace(text, id);
-    vocabulary.size = std::max<std::int64_t>(vocabulary.size, std::int64_t{id} + 1);
-  }
-}
-
 // Ids of added tokens that the model does not know follow the model's, in order, as the library gives them
 // out.
 void read_added_tokens(const JsonField& root, HfVocabulary& vocabulary) {
   if (!root.has("added_tokens")) return;
   const JsonField list = root.at("added_tokens");
-  const auto model_tokens = static_cast<std::int64_t>(vocabulary.index.size());
+  const std::int64_t model_tokens = vocabulary.model_size;
   std::int64_t largest = -1;
   std::unordered_set<std::string> seen;
   for (std::size_t i = 0; i < list.array().value.size(); ++i) {
@@ -77,78 +45,45 @@ void read_added_tokens(const JsonField& root, HfVocabulary& vocabulary) {
   }
 }
 
-void read_merges(const JsonField& model, const TokenIndex& index, MergeTable& merges) {
-  const JsonField list = model.at("merges");
-  merges = MergeTable(list.array().value.size());
-  std::uint32_t rank = 0;
-  for (const Json& entry : list.value) {
-    const auto refuse = [&] {
-      JsonField{entry, model.file, fmt::format("model.merges[{}]", rank)}.fail_expected(
-          "\"left right\" or [\"left\", \"right\"]");
-    };
-    std::string_view left, right;
-    if (entry.is_string()) {
-      const std::string_view text = entry.get_ref<const std::string&>();
-      if (rank == 0 && text.starts_with("#version")) continue;
-      const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) refuse();
-      left = text.substr(0, space);
-      right = text.substr(space + 1);
-    } else {
-      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_string()) refuse();
-      left = entry[0].get_ref<const std::string&>();
-      right = entry[1].get_ref<const std::string&>();
-    }
-    add_merge(merges, index, left, right, rank++, Duplicate::last_counts, model.file, "model.merges");
-  }
+std::string normalized_text(const std::string& text, const TokenizerParts& parts) {
+  Pieces pieces;
+  pieces.start(text, nullptr, {0, static_cast<std::uint32_t>(text.size())});
+  for (const auto& stage : parts.normalizers) stage->apply(pieces);
+  std::string result;
+  for (const Piece& piece : pieces.pieces) result += pieces.text.substr(piece.begin, piece.end - piece.begin);
+  return result;
 }
 
-ByteLevelBpeSpec read_model(const JsonField& root, HfVocabulary& vocabulary) {
-  const JsonField model = root.at("model");
-  if (model.has("type") && model.type() != "BPE")
-    fail_hint(kHint, "{}: key model.type: found {}, expected BPE (only byte-level BPE is supported)",
-              root.file, model.type());
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-    if (model.has(key) && !model.at(key).text().empty())
-      fail_hint(kHint, "{}: key model.{}: found \"{}\", expected none", root.file, key,
-                printable(model.at(key).text()));
-  if (model.has("dropout") && !(model.at("dropout").value.is_number() && model.at("dropout").value == 0.0))
-    fail_hint(kHint, "{}: key model.dropout: found {}, expected none (tokenisation must not be random)",
-              root.file, model.at("dropout").value.dump());
-  if (model.boolean("byte_fallback", false))
-    fail_hint(kHint, "{}: key model.byte_fallback: found true, expected false", root.file);
-
-  read_vocab(model, vocabulary);
-  ByteLevelBpeSpec spec;
-  read_merges(model, vocabulary.index, spec.merges);
-  spec.byte_ids = find_byte_ids(vocabulary.index);
-  spec.ignore_merges = model.boolean("ignore_merges", false);
-  if (spec.ignore_merges) spec.whole_words = find_whole_words(vocabulary.index);
-  if (model.has("unk_token")) {
-    const std::string& text = model.at("unk_token").text();
-    const auto found = vocabulary.index.find(text);
-    const bool all_bytes = std::ranges::none_of(spec.byte_ids, [](std::int32_t id) { return id < 0; });
-    if (found == vocabulary.index.end() && !all_bytes)
-      fail("{}: key model.unk_token: found \"{}\", expected a token of model.vocab", root.file,
-           printable(text));
-    spec.missing = ByteLevelBpeSpec::MissingByte::unknown;
-    spec.unknown_id = found == vocabulary.index.end() ? -1 : found->second;
-    spec.fuse_unknown = model.boolean("fuse_unk", false);
-  }
-  return spec;
+// Tokens that are `normalized` are looked for in the normalised text, and normalised themselves.
+void add_finders(const std::vector<AddedToken>& added, TokenizerParts& parts) {
+  std::vector<AddedToken> raw, normalized;
+  for (const AddedToken& token : added) (token.normalized ? normalized : raw).push_back(token);
+  parts.added = make_hugging_face_finder(raw);
+  if (normalized.empty()) return;
+  for (AddedToken& token : normalized) token.content = normalized_text(token.content, parts);
+  parts.added_normalized = make_hugging_face_finder(normalized);
 }
 
-std::vector<DecodedToken> make_decoded_tokens(const HfVocabulary& vocabulary, const std::string& file) {
+std::vector<DecodedToken> make_decoded_tokens(const HfVocabulary& vocabulary, const TokenizerParts& parts,
+                                              const std::string& file) {
   const auto known = static_cast<std::int64_t>(vocabulary.index.size() + vocabulary.added.size());
   if (vocabulary.size > 4 * known + 65536)
     fail("{}: key model.vocab: found id {} among {} tokens, expected ids without such gaps", file,
          vocabulary.size - 1, known);
-  std::vector<DecodedToken> tokens(static_cast<std::size_t>(vocabulary.size));
+  std::vector<DecodedToken> tokens(static_cast<std::size_t>(vocabulary.size), {"", false, false});
   const auto set = [&](std::int32_t id, const std::string& text, bool is_special) {
-    tokens[static_cast<std::size_t>(id)] = {bytes_of_token(text).value_or(text), is_special};
+    tokens[static_cast<std::size_t>(id)] = {text, is_special};
   };
   for (const auto& [text, id] : vocabulary.index) set(id, text, false);
-  for (const AddedToken& token : vocabulary.added) set(token.id, token.content, token.special);
+  // A normalised token is written as it is looked for, and is left out only if a special token reads like
+  // that.
+  std::unordered_set<std::string> special;
+  for (const AddedToken& token : vocabulary.added)
+    if (token.special) special.insert(token.content);
+  for (const AddedToken& token : vocabulary.added) {
+    const std::string text = token.normalized ? normalized_text(token.content, parts) : token.content;
+    set(token.id, text, special.count(text) > 0);
+  }
   return tokens;
 }
 
@@ -190,18 +125,15 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path
 
   TokenizerParts parts;
   HfVocabulary vocabulary;
-  refuse_normalizer(root);
-  const std::string stages = read_pre_tokenizer(root, parts);
+  read_normalizer(root, parts);
+  PreTokenizerSummary stages = read_pre_tokenizer(root, parts);
   read_post_processor(root, parts);
-  check_decoder(root);
-  parts.model = make_byte_level_bpe(read_model(root, vocabulary));
+  std::string kind;
+  parts.model = read_model(root, vocabulary, stages.ends_in_bytes, kind);
+  if (stages.ends_in_bytes) parts.pre_tokenizers.push_back(make_byte_letters());
   read_added_tokens(root, vocabulary);
-
-  std::vector<AddedToken> raw, normalized;
-  for (const AddedToken& token : vocabulary.added) (token.normalized ? normalized : raw).push_back(token);
-  parts.added = make_hugging_face_finder(raw);
-  if (!normalized.empty()) parts.added_normalized = make_hugging_face_finder(normalized);
-  parts.decoder = make_byte_level_decoder(make_decoded_tokens(vocabulary, file));
+  add_finders(vocabulary.added, parts);
+  parts.decoder = read_decoder(root, make_decoded_tokens(vocabulary, parts, file));
   parts.vocab_size = vocabulary.size;
   for (const auto* ids : {&parts.prefix, &parts.suffix})
     for (const std::int32_t id : *ids)
@@ -211,7 +143,8 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path
   parts.bos = read_special_id("bos", path.parent_path(), vocabulary);
   parts.eos = read_special_id("eos", path.parent_path(), vocabulary);
   if (parts.bos < 0 && parts.prefix.size() == 1) parts.bos = parts.prefix[0];
-  parts.description = fmt::format("byte-level BPE, {} tokens, tokenizer.json, {}", parts.vocab_size, stages);
+  parts.description = fmt::format("{}, {} tokens, tokenizer.json{}{}", kind, parts.vocab_size,
+                                  stages.description.empty() ? "" : ", ", stages.description);
   parts.fingerprint = sha256_hex(json.dump() + fmt::format(" bos {} eos {}", parts.bos, parts.eos));
   parts.source = file;
   return make_pipeline(std::move(parts));

@@ -1,6 +1,7 @@
 #include "io/tokenizer/json_fields.h"
 
 #include "io/file_util.h"
+#include "io/tokenizer/utf8.h"
 #include "runtime/error.h"
 
 namespace sonde {
@@ -47,6 +48,22 @@ std::int32_t JsonField::id() const {
   if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT32_MAX)
     fail_expected("a token id from 0 to 2147483647");
   return static_cast<std::int32_t>(value.get<std::uint64_t>());
+}
+
+std::size_t JsonField::count(const char* key) const {
+  const JsonField field = at(key);
+  if (!field.value.is_number_unsigned()) field.fail_expected("a count");
+  return field.value.get<std::size_t>();
+}
+
+double JsonField::number() const {
+  if (!value.is_number()) fail_expected("a number");
+  return value.get<double>();
+}
+
+std::string JsonField::character() const {
+  if (text().empty() || code_point_at(text().data()).bytes != text().size()) fail_expected("one character");
+  return text();
 }
 
 const JsonField& JsonField::array() const {

@@ -23,7 +23,10 @@ struct JsonField {
   const std::string& text() const;
   bool boolean() const;
   bool boolean(const char* key, bool otherwise) const;
-  std::int32_t id() const;         // 0 to 2^31 - 1
+  std::int32_t id() const;                   // 0 to 2^31 - 1
+  std::size_t count(const char* key) const;  // an integer >= 0
+  double number() const;
+  std::string character() const;   // a text of one code point
   const JsonField& array() const;  // itself, if it is one
   const JsonField& object() const;
   std::string type() const { return at("type").text(); }

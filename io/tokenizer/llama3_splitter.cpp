@@ -1,6 +1,7 @@
 // (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
 // ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+ (Llama 3's pattern, by hand; Qwen2's has \p{N} in place
 // of \p{N}{1,3})
+#include "io/tokenizer/contraction.h"
 #include "io/tokenizer/pre_tokenizer.h"
 #include "io/tokenizer/text_cursor.h"
 
@@ -23,7 +24,8 @@ class Llama3Splitter final : public PreTokenizer {
   std::uint32_t next_end(const TextCursor& text, std::uint32_t begin, std::uint32_t end) const {
     const char first = text.byte(begin);
     if (first == '\'')
-      if (const std::uint32_t bytes = contraction(text, begin, end)) return begin + 1 + bytes;
+      if (const std::uint32_t bytes = contraction_in_any_case(text, begin, end, long_s_))
+        return begin + 1 + bytes;
 
     const std::uint8_t classes = text.classes(begin);
     if (classes & kLetter) return text.run_of(kLetter, begin, end);
@@ -47,19 +49,6 @@ class Llama3Splitter final : public PreTokenizer {
   std::uint32_t digits_end(const TextCursor& text, std::uint32_t at, std::uint32_t end) const {
     for (int n = 0; n < max_digits_ && at < end && (text.classes(at) & kNumber); ++n) at = text.next(at);
     return at;
-  }
-
-  // Bytes of the contraction in any case that follows the apostrophe at `at`, 0 for none.
-  std::uint32_t contraction(const TextCursor& text, std::uint32_t at, std::uint32_t end) const {
-    const auto lower = [&](std::uint32_t i) {
-      return i < end ? static_cast<char>(text.byte(i) | 0x20) : '\0';
-    };
-    const char a = lower(at + 1);
-    if (a == 's' || a == 't' || a == 'm' || a == 'd') return 1;
-    const char b = lower(at + 2);
-    if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 2;
-    const bool is_long_s = at + 2 < end && text.byte(at + 1) == '\xC5' && text.byte(at + 2) == '\xBF';
-    return is_long_s && long_s_ == LongS::is_s ? 2 : 0;
   }
 
   const CharClasses& classes_;

@@ -43,13 +43,18 @@ class LlamaCppFinder final : public AddedTokenFinder {
  private:
   static void search(const GgufSpecialToken& token, std::string_view text, const Fragment& fragment,
                      std::vector<Fragment>& out) {
+    constexpr std::string_view kSpaces = " \t\n\v\f\r";
+    const auto is_space = [&](std::uint32_t at) { return kSpaces.find(text[at]) != kSpaces.npos; };
     std::uint32_t done = fragment.begin;
     const std::string_view within = text.substr(0, fragment.end);
     for (std::size_t at; (at = within.find(token.text, done)) != std::string_view::npos;) {
       const auto begin = static_cast<std::uint32_t>(at);
-      if (done < begin) out.push_back({done, begin, -1});
+      std::uint32_t end_before = begin;
+      while (token.strips_left && end_before > done && is_space(end_before - 1)) --end_before;
+      if (done < end_before) out.push_back({done, end_before, -1});
       done = begin + static_cast<std::uint32_t>(token.text.size());
       out.push_back({begin, done, token.id});
+      while (token.strips_right && done < fragment.end && is_space(done)) ++done;
     }
     if (done < fragment.end) out.push_back({done, fragment.end, -1});
   }

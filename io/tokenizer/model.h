@@ -9,8 +9,10 @@
 
 namespace sonde {
 
-// Ids found so far; with Pieces::want_spans also the bytes of the source that each covers.
+// Ids found so far; with want_spans (which needs Pieces::want_spans) also the bytes of the source that each
+// covers.
 struct TokenList {
+  bool want_spans = false;
   std::vector<std::int32_t> ids;
   std::vector<Span> spans;
 };

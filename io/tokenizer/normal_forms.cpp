@@ -102,16 +102,22 @@ void normalise(NormalForm form, const std::vector<char32_t>& source, std::vector
   result.clear();
   for (std::uint32_t i = 0; i < source.size(); ++i)
     decompose(source[i], is_compatible(form), {0, i, i + 1}, result);
-  // Runs of letters with a class are sorted by it, stably.
+  // Runs of letters with a class are sorted by it, stably. Those of a run that changes order stand for all of
+  // it, so that what a letter stands for never goes back.
   for (std::size_t i = 0; i < result.size();) {
     std::size_t end = i;
     while (end < result.size() && combining_class(result[end].c) != 0) ++end;
-    if (end > i + 1)
-      std::stable_sort(result.begin() + static_cast<std::ptrdiff_t>(i),
-                       result.begin() + static_cast<std::ptrdiff_t>(end),
-                       [](const NormalLetter& a, const NormalLetter& b) {
-                         return combining_class(a.c) < combining_class(b.c);
-                       });
+    const auto in_order = [](const NormalLetter& x, const NormalLetter& y) {
+      return combining_class(x.c) < combining_class(y.c);
+    };
+    const auto first = result.begin() + static_cast<std::ptrdiff_t>(i);
+    const auto last = result.begin() + static_cast<std::ptrdiff_t>(end);
+    if (!std::is_sorted(first, last, in_order)) {
+      const std::uint32_t run_begin = first->begin, run_end = last[-1].end;
+      std::stable_sort(first, last, in_order);
+      std::for_each(first, last,
+                    [&](NormalLetter& letter) { letter.begin = run_begin, letter.end = run_end; });
+    }
     i = std::max(end, i + 1);
   }
   if (composes(form)) compose(result);

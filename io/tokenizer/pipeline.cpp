@@ -11,7 +11,7 @@ namespace {
 // Buffers of one encoding; kept for the next.
 struct Workspace {
   std::unique_ptr<ModelScratch> model;
-  Pieces pieces;
+  Pieces pieces, inner_pieces;
   TokenList tokens;
   std::vector<Fragment> fragments, inner;
   std::string repaired;  // the text, if it was not UTF-8
@@ -72,7 +72,8 @@ class Pipeline final : public Tokenizer {
     }
     w.tokens.ids.clear();
     w.tokens.spans.clear();
-    w.pieces.want_spans = want_spans;
+    w.tokens.want_spans = want_spans;
+    w.pieces.want_spans = w.inner_pieces.want_spans = want_spans || parts_.needs_spans;
 
     const auto add_template = [&](const std::vector<std::int32_t>& ids, std::uint32_t at) {
       if (add == AddSpecial::none) return;
@@ -90,27 +91,45 @@ class Pipeline final : public Tokenizer {
         add_token(outer.id, source_of(outer), w);
         continue;
       }
-      w.inner.clear();
+      w.pieces.start(text, spans, {outer.begin, outer.end});
+      for (const auto& stage : parts_.normalizers) stage->apply(w.pieces);
       if (parts_.added_normalized)
-        parts_.added_normalized->split(text, outer.begin, outer.end, special, w.inner);
+        encode_normalized(special, w);
       else
-        w.inner.push_back(outer);
-      for (const Fragment& fragment : w.inner) {
-        if (fragment.id >= 0) {
-          add_token(fragment.id, source_of(fragment), w);
-          continue;
-        }
-        w.pieces.start(text, spans, {fragment.begin, fragment.end});
-        for (const auto& stage : parts_.pre_tokenizers) stage->apply(w.pieces);
-        parts_.model->encode(w.pieces, *w.model, w.tokens);
-      }
+        encode_pieces(w.pieces, w);
     }
     add_template(parts_.suffix, spans && size > 0 ? spans->back().end : size);
   }
 
+  void encode_pieces(Pieces& pieces, Workspace& w) const {
+    for (const auto& stage : parts_.pre_tokenizers) stage->apply(pieces);
+    parts_.model->encode(pieces, *w.model, w.tokens);
+  }
+
+  // Looks for added tokens in the normalised text and encodes what lies between.
+  void encode_normalized(SpecialText special, Workspace& w) const {
+    for (const Piece& piece : w.pieces.pieces) {
+      w.inner.clear();
+      parts_.added_normalized->split(w.pieces.text, piece.begin, piece.end, special, w.inner);
+      for (const Fragment& fragment : w.inner) {
+        if (fragment.id >= 0) {
+          if (w.tokens.want_spans)
+            w.tokens.spans.push_back(
+                {w.pieces.span(fragment.begin).begin, w.pieces.span(fragment.end - 1).end});
+          w.tokens.ids.push_back(fragment.id);
+          continue;
+        }
+        const std::vector<Span>* spans = w.pieces.is_edited ? &w.pieces.edited_spans : w.pieces.source_spans;
+        w.inner_pieces.start(w.pieces.text, w.pieces.want_spans ? spans : nullptr,
+                             {fragment.begin, fragment.end});
+        encode_pieces(w.inner_pieces, w);
+      }
+    }
+  }
+
   static void add_token(std::int32_t id, Span span, Workspace& w) {
     w.tokens.ids.push_back(id);
-    if (w.pieces.want_spans) w.tokens.spans.push_back(span);
+    if (w.tokens.want_spans) w.tokens.spans.push_back(span);
   }
 
   // One workspace per thread that encodes at the moment. One lost to an exception is made anew.

@@ -1,5 +1,5 @@
-// A tokenizer put together from its stages: added tokens, [normalisers come here], pre-tokenizers, model,
-// template, and the decoder for the way back.
+// A tokenizer put together from its stages: added tokens, normalisers, added tokens of the normalised text,
+// pre-tokenizers, model, template, and the decoder for the way back.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,8 @@ namespace sonde {
 struct TokenizerParts {
   std::unique_ptr<AddedTokenFinder> added;             // on the text as it came
   std::unique_ptr<AddedTokenFinder> added_normalized;  // on what lies between, after normalisers; may be null
-  std::vector<std::unique_ptr<PreTokenizer>> pre_tokenizers;
+  std::vector<std::unique_ptr<PreTokenizer>> normalizers, pre_tokenizers;
+  bool needs_spans = false;  // a stage asks where in the source its text began, after another has edited it
   std::unique_ptr<TokenModel> model;
   std::vector<std::int32_t> prefix, suffix;  // AddSpecial::tokenizer
   std::unique_ptr<TokenDecoder> decoder;

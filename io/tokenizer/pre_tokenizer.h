@@ -21,7 +21,6 @@ struct Piece {
 struct Pieces {
   std::string_view text;      // valid UTF-8: the source, or `edited` once a stage has changed it
   std::vector<Piece> pieces;  // in order
-  bool at_start = false;      // the first piece begins the whole text
   bool want_spans = false;    // keep track of what each byte of the text stands for
 
   std::vector<Piece> cut;    // a stage writes its result here and swaps
@@ -67,8 +66,13 @@ std::unique_ptr<PreTokenizer> make_llama3_splitter(const CharClasses& classes, i
 enum class DigitRuns { together, one_by_one };
 std::unique_ptr<PreTokenizer> make_digit_splitter(const CharClasses& classes, DigitRuns runs);
 
+// The pattern of GPT-4o (o200k): words of capitals and then small letters, with a contraction at the end.
+std::unique_ptr<PreTokenizer> make_o200k_splitter();
+
 // A space before every piece that has none.
 std::unique_ptr<PreTokenizer> make_space_prefixer();
+// Every byte as its letter of the byte alphabet (byte_alphabet.h).
+std::unique_ptr<PreTokenizer> make_byte_letters();
 
 // Replaces the cut by repeated calls of next_end(begin, end): where the first piece of [begin, end) ends.
 template <class NextEnd>

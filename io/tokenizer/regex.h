@@ -1,5 +1,4 @@
-// Regular expressions as tokenizer files write them, run by PCRE2 with the reference library's classes:
-// \p{..}, \s, \d and \w become explicit ranges, since every engine knows another version of Unicode.
+// Regular expressions as tokenizer files write them, run by PCRE2.
 #pragma once
 
 #include <cstdint>
@@ -10,18 +9,19 @@
 
 namespace sonde {
 
-enum class RegexDialect : std::uint8_t { hugging_face, llama_cpp };
-
 class Regex {
  public:
-  // What the translation does not know, and what PCRE2 refuses, is an Error that starts with `where`.
-  Regex(const std::string& pattern, RegexDialect dialect, const std::string& where);
+  // characters: UTF-8 text, as Hugging Face's library reads the pattern (regex_syntax.h). bytes: PCRE2's own
+  // syntax on bytes. An expression that cannot be had is an Error that starts with `where`.
+  enum class Over : std::uint8_t { characters, bytes };
+  Regex(const std::string& pattern, Over over, const std::string& where);
   ~Regex();
   Regex(const Regex&) = delete;
   Regex& operator=(const Regex&) = delete;
 
-  // Calls found(begin, end) for the matches in text[begin, end), left to right. The stretch is a text of its
-  // own: nothing outside is looked at. A match that takes too many steps is an Error. Thread-safe.
+  // Calls found(begin, end) for the matches in text[begin, end), left to right; an empty match counts, but
+  // not where the one before ended. The stretch is a text of its own: nothing outside is looked at. A match
+  // that takes too many steps is an Error. Thread-safe.
   void for_each_match(std::string_view text, std::uint32_t begin, std::uint32_t end,
                       const std::function<void(std::uint32_t, std::uint32_t)>& found) const;
 

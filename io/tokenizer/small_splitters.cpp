@@ -1,6 +1,11 @@
-// Digits apart from the rest, and a space before each piece.
+// Digits apart from the rest, a space before each piece, bytes as letters.
+#include <array>
+#include <string>
+
+#include "io/tokenizer/byte_alphabet.h"
 #include "io/tokenizer/pre_tokenizer.h"
 #include "io/tokenizer/text_cursor.h"
+#include "io/tokenizer/text_edit.h"
 
 namespace sonde {
 namespace {
@@ -25,23 +30,37 @@ class DigitSplitter final : public PreTokenizer {
 class SpacePrefixer final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
-    pieces.edit.clear();
-    pieces.edit_spans.clear();
-    pieces.cut.clear();
+    TextEdit edit(pieces);
     for (const Piece& piece : pieces.pieces) {
-      const auto begin = static_cast<std::uint32_t>(pieces.edit.size());
-      if (pieces.text[piece.begin] != ' ') {
-        pieces.edit.push_back(' ');
-        const std::uint32_t at = pieces.span(piece.begin).begin;
-        if (pieces.want_spans) pieces.edit_spans.push_back({at, at});
-      }
-      pieces.edit.append(pieces.text.substr(piece.begin, piece.end - piece.begin));
-      if (pieces.want_spans)
-        for (std::uint32_t i = piece.begin; i < piece.end; ++i) pieces.edit_spans.push_back(pieces.span(i));
-      pieces.cut.push_back({begin, static_cast<std::uint32_t>(pieces.edit.size())});
+      edit.begin_piece();
+      if (pieces.text[piece.begin] != ' ') edit.replace(piece.begin, piece.begin, " ");
+      edit.copy(piece.begin, piece.end);
+      edit.end_piece();
     }
-    pieces.commit_edit();
+    edit.commit();
   }
+};
+
+class ByteLetters final : public PreTokenizer {
+ public:
+  ByteLetters() {
+    for (int byte = 0; byte < 256; ++byte)
+      append_utf8(letters_[static_cast<std::size_t>(byte)], letter_of_byte(static_cast<unsigned char>(byte)));
+  }
+
+  void apply(Pieces& pieces) const override {
+    TextEdit edit(pieces);
+    for (const Piece& piece : pieces.pieces) {
+      edit.begin_piece();
+      for (std::uint32_t at = piece.begin; at < piece.end; ++at)
+        edit.replace(at, at + 1, letters_[static_cast<unsigned char>(pieces.text[at])]);
+      edit.end_piece();
+    }
+    edit.commit();
+  }
+
+ private:
+  std::array<std::string, 256> letters_;
 };
 
 }  // namespace
@@ -51,5 +70,6 @@ std::unique_ptr<PreTokenizer> make_digit_splitter(const CharClasses& classes, Di
 }
 
 std::unique_ptr<PreTokenizer> make_space_prefixer() { return std::make_unique<SpacePrefixer>(); }
+std::unique_ptr<PreTokenizer> make_byte_letters() { return std::make_unique<ByteLetters>(); }
 
 }  // namespace sonde

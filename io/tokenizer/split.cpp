@@ -14,7 +14,8 @@ struct Stretch {
   bool is_match;
 };
 
-// Appends the pieces that a behaviour makes of matches and what lies between them.
+// Appends the pieces that a behaviour makes of matches and what lies between them; empty ones, which empty
+// matches may leave, are dropped at the end.
 void join(const std::vector<Stretch>& stretches, SplitBehavior behavior, std::vector<Piece>& out) {
   const std::size_t first = out.size();
   bool before = false;
@@ -66,17 +67,20 @@ class Splitter final : public PreTokenizer {
   void apply(Pieces& pieces) const override {
     pieces.cut.clear();
     std::vector<Stretch> stretches;
+    bool has_empty = false;
     for (const Piece& piece : pieces.pieces) {
       stretches.clear();
       std::uint32_t done = piece.begin;
       match_(pieces.text, piece, [&](std::uint32_t begin, std::uint32_t end) {
         if (done < begin) stretches.push_back({done, begin, invert_});
         stretches.push_back({begin, end, !invert_});
+        has_empty |= begin == end;
         done = end;
       });
       if (done < piece.end) stretches.push_back({done, piece.end, invert_});
       join(stretches, behavior_, pieces.cut);
     }
+    if (has_empty) std::erase_if(pieces.cut, [](const Piece& p) { return p.begin == p.end; });
     pieces.pieces.swap(pieces.cut);
   }
 
@@ -147,6 +151,22 @@ class ScriptSplitter final : public PreTokenizer {
   }
 };
 
+class FixedLengthSplitter final : public PreTokenizer {
+ public:
+  explicit FixedLengthSplitter(std::size_t characters) : characters_(characters) {}
+
+  void apply(Pieces& pieces) const override {
+    cut_pieces(pieces, [&](std::uint32_t at, std::uint32_t end) {
+      for (std::size_t i = 0; i < characters_ && at < end; ++i)
+        at += code_point_at(pieces.text.data() + at).bytes;
+      return at;
+    });
+  }
+
+ private:
+  std::size_t characters_;
+};
+
 class Metaspace final : public PreTokenizer {
  public:
   Metaspace(std::string replacement, PrependScheme prepend, bool split)
@@ -154,13 +174,12 @@ class Metaspace final : public PreTokenizer {
 
   void apply(Pieces& pieces) const override {
     TextEdit edit(pieces);
-    for (std::size_t i = 0; i < pieces.pieces.size(); ++i) {
-      const Piece& piece = pieces.pieces[i];
+    for (const Piece& piece : pieces.pieces) {
       const std::string_view text = pieces.text.substr(piece.begin, piece.end - piece.begin);
       edit.begin_piece();
       const bool has = text.starts_with(' ') || text.starts_with(replacement_);
       if (!has && (prepend_ == PrependScheme::always ||
-                   (prepend_ == PrependScheme::first && i == 0 && pieces.at_start)))
+                   (prepend_ == PrependScheme::first && pieces.span(piece.begin).begin == 0)))
         edit.replace(piece.begin, piece.begin, replacement_);
       std::uint32_t done = piece.begin;
       for (std::uint32_t at = piece.begin; at < piece.end; ++at) {
@@ -230,6 +249,9 @@ std::unique_ptr<PreTokenizer> make_class_split(const CharClasses& classes, std::
 
 std::unique_ptr<PreTokenizer> make_whitespace_splitter() { return std::make_unique<WhitespaceSplitter>(); }
 std::unique_ptr<PreTokenizer> make_script_splitter() { return std::make_unique<ScriptSplitter>(); }
+std::unique_ptr<PreTokenizer> make_fixed_length_splitter(std::size_t characters) {
+  return std::make_unique<FixedLengthSplitter>(characters);
+}
 std::unique_ptr<PreTokenizer> make_metaspace(std::string replacement, PrependScheme prepend, bool split) {
   return std::make_unique<Metaspace>(std::move(replacement), prepend, split);
 }

@@ -28,6 +28,7 @@ std::unique_ptr<PreTokenizer> make_class_split(const CharClasses& classes, std::
 // Words and runs of other characters that are no spaces: \w+|[^\w\s]+
 std::unique_ptr<PreTokenizer> make_whitespace_splitter();
 std::unique_ptr<PreTokenizer> make_script_splitter();
+std::unique_ptr<PreTokenizer> make_fixed_length_splitter(std::size_t characters);
 
 // Spaces become `replacement`, one is put in front of a piece that has none, and with `split` every one opens
 // a piece.

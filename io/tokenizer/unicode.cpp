@@ -32,9 +32,18 @@ const CharClasses& CharClasses::hugging_face() {
   return classes;
 }
 
+const CharClasses& CharClasses::hugging_face_cases() {
+  static constexpr Bit kBits[] = {{kHfLetter, kLetter},    {kHfNumber, kNumber},       {kHfSpace, kSpace},
+                                  {kHfUpper, kUpper},      {kHfTitle, kUpper},         {kHfLower, kLower},
+                                  {kHfModifier, kUncased}, {kHfOtherLetter, kUncased}, {kHfMark, kUncased}};
+  static const CharClasses classes(kBits);
+  return classes;
+}
+
 const CharClasses& CharClasses::llama_cpp() {
-  static constexpr Bit kBits[] = {
-      {kLlamaLetter, kLetter}, {kLlamaNumber, kNumber}, {kLlamaSpace, kSpace}, {kLlamaNumber, kDigit}};
+  static constexpr Bit kBits[] = {{kLlamaLetter, kLetter}, {kLlamaNumber, kNumber},     {kLlamaSpace, kSpace},
+                                  {kLlamaNumber, kDigit},  {kLlamaPunctuation, kPunct}, {kLlamaMark, kMark},
+                                  {kLlamaSymbol, kSymbol}};
   static const CharClasses classes(kBits);
   return classes;
 }

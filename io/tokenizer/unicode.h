@@ -19,12 +19,18 @@ enum CharClass : std::uint8_t {
   kPunct = 32,  // what the pre-tokenizer Punctuation takes for some
   kMark = 64,
   kRegexWord = 128,  // \w of regular expressions
+  kSymbol = kWord,   // in llama.cpp's view, which has no words
+  // Of hugging_face_cases: capitals and titles, small letters, letters without case and marks.
+  kUpper = kDigit,
+  kLower = kWord,
+  kUncased = kPunct,
 };
 
 class CharClasses {
  public:
   static const CharClasses& hugging_face();
   static const CharClasses& llama_cpp();
+  static const CharClasses& hugging_face_cases();  // kLetter, kNumber, kSpace, kUpper, kLower, kUncased
 
   std::uint8_t of(char32_t c) const { return blocks_[block_of_[c >> 7] + (c & 127)]; }  // c <= U+10FFFF
   std::uint8_t of_ascii(unsigned char c) const { return blocks_[c]; }

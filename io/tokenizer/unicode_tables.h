@@ -30,6 +30,9 @@ enum UnicodeClass : std::uint32_t {
   kHfOtherNumber = 1u << 18,
   kHfRegexWord = 1u << 19,    // \w of its regular expressions
   kHfPunctuation = 1u << 20,  // pre-tokenizer Punctuation
+  kLlamaPunctuation = 1u << 21,
+  kLlamaMark = 1u << 22,
+  kLlamaSymbol = 1u << 23,
 };
 
 struct UnicodeRun {

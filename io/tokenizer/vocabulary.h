@@ -19,9 +19,14 @@ std::array<std::int32_t, 256> find_byte_ids(const TokenIndex& index);
 // Every token that is written in the byte alphabet, under its raw bytes.
 std::unordered_map<std::string, std::int32_t> find_whole_words(const TokenIndex& index);
 
-// Adds one merge. `where` opens the message when left, right or their union is no token.
+// Adds one merge and returns its token; left, right and their union (without the first `prefix` bytes of
+// right) must be tokens.
 enum class Duplicate { first_counts, last_counts };
-void add_merge(MergeTable& merges, const TokenIndex& index, std::string_view left, std::string_view right,
-               std::uint32_t rank, Duplicate duplicate, const std::string& file, std::string_view key);
+std::int32_t add_merge(MergeTable& merges, const TokenIndex& index, std::string_view left,
+                       std::string_view right, std::uint32_t rank, Duplicate duplicate,
+                       const std::string& file, std::string_view key, std::size_t prefix = 0);
+
+// The tokens "<0x00>" to "<0xFF>"; -1 where there is none.
+std::array<std::int32_t, 256> find_byte_tokens(const TokenIndex& index);
 
 }  // namespace sonde

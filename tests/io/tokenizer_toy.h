@@ -56,6 +56,10 @@ class GgufWriter {
     entry(key, 9), put<std::uint32_t>(5), put<std::uint64_t>(values.size());
     for (const std::int32_t value : values) put(value);
   }
+  void reals(const std::string& key, const std::vector<float>& values) {
+    entry(key, 9), put<std::uint32_t>(6), put<std::uint64_t>(values.size());
+    for (const float value : values) put(value);
+  }
   std::string bytes() const {
     std::string head = "GGUF";
     const auto add = [&](auto value) { head.append(reinterpret_cast<const char*>(&value), sizeof(value)); };
@@ -74,10 +78,11 @@ class GgufWriter {
   std::uint64_t entries_ = 0;
 };
 
-inline GgufWriter toy_gguf(const std::string& pre, std::vector<std::string> tokens, const Merges& merges) {
+inline GgufWriter toy_gguf(const std::string& pre, std::vector<std::string> tokens, const Merges& merges,
+                           const std::string& model = "gpt2") {
   GgufWriter file;
   file.text("general.architecture", "llama");
-  file.text("tokenizer.ggml.model", "gpt2");
+  file.text("tokenizer.ggml.model", model);
   file.text("tokenizer.ggml.pre", pre);
   file.texts("tokenizer.ggml.tokens", tokens);
   std::vector<std::string> lines;

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Random byte-level BPE tokenizers: `sonde tokenize` against Hugging Face's library, ids and text.
+"""Random tokenizers: `sonde tokenize` against Hugging Face's library, ids and text.
 
-usage: python compare_with_library.py SONDE CORPUS.jsonl [--seeds 20] [--first 0]
+usage: python compare_with_library.py SONDE CORPUS.jsonl [--seeds 20] [--first 0] [--kinds bytes,chars,unigram]
+                                      [--charsmap TOKENIZER.json]
 
-Run it with a Python that has `tokenizers`. Every seed trains a vocabulary on the corpus and draws a pre-tokenizer, added
-tokens with random flags, a template, the form of the merges; texts are drawn from the corpus, from difficult characters
-and from all of Unicode. Exit code 1 at the first seed that differs; 77 when the library is absent.
+Run it with a Python that has `tokenizers`. Every seed trains a vocabulary on the corpus and draws normalisers, a
+pre-tokenizer, added tokens with random flags, a template, a decoder, the form of the merges; texts are drawn from the
+corpus, from difficult characters and from all of Unicode. Precompiled normalisers need a tokenizer.json that has one
+(--charsmap). Exit code 1 at the first seed that differs; 77 when the library is absent.
 """
 
 import argparse
+import base64
 import json
 import os
 import random
@@ -19,7 +22,8 @@ import tempfile
 os.environ["RUST_BACKTRACE"] = "0"  # of panics that this script expects
 
 try:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 except ImportError:
     sys.exit(77)
 
@@ -46,6 +50,124 @@ CHARACTERS = " \t\n\r'ssStTdDlLrevmaAzZ019\u00b2\u00bd\u0663\u00e9\u00c9\u4e2d\u
 CHARACTERS += "\u0085\u180e\u200b\u017fK!?.,-_<>|()\U0001f600\U0001f3fd\U00040000\U0001f1e6\x00\x04\U00011de0"
 
 
+O200K_WORD = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+O200K_TAIL = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+O200K = (
+    O200K_WORD + r"*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+" + O200K_TAIL + "|" + O200K_WORD + r"+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*" + O200K_TAIL
+    + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PATTERNS.append(O200K)
+OTHER_PATTERNS = [
+    r"\w+", r"\s+", r"[^\s]+", r"\b", r"\p{Lu}", r"(?=[A-Z])", r"(?=(\d{3})+(?!\d))", r"\p{N}", r"[0-9][0-9][0-9]", "a*", "",
+    r"\s?\p{P}+", r"[\p{P}\p{S}]", r"(?i:the|s)", r"$", r"^", r"[^\p{L}&&[^aeiou]]+", r" ?[^(\s|[.,!?\u2026])]+", r"\S\s",
+    r"[\r\n]", r"\p{M}+", r"(?<=e)", r"'(?:[sdmt]|ll)|\p{L}+|\s+(?!\S)|.", r"\p{^L}", r"\P{Ll}{2}", r"[\d\-]+", r"\s+$",
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+",
+]
+BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+
+
+def draw_pattern(r):
+    return r.choice([" ", "e", "\u2581", "--", "the"]) if r.random() < 0.3 else Regex(r.choice(OTHER_PATTERNS + PATTERNS))
+
+
+def draw_normalizer(r, charsmap):
+    n = normalizers
+    simple = [n.NFC, n.NFD, n.NFKC, n.NFKD, n.Lowercase, n.StripAccents, n.Nmt]
+    kind = r.randrange(8 if charsmap else 7)
+    if kind < 3:
+        return r.choice(simple)()
+    if kind == 3:
+        return n.Strip(r.random() < 0.5, r.random() < 0.5)
+    if kind == 4:
+        return n.Prepend(r.choice(["\u2581", "ab", "x "]))
+    if kind < 7:
+        pattern = r.choice([" ", "e", "--", Regex(" {2,}"), Regex(r"\s+"), Regex(r"\d"), Regex("x*"), Regex(r"\p{M}")])
+        return n.Replace(pattern, r.choice(["\u2581", " ", "", "zz"]))
+    return n.Precompiled(charsmap)
+
+
+def draw_stage(r):
+    p = pre_tokenizers
+    kind = r.randrange(9)
+    if kind == 0:
+        return p.ByteLevel(add_prefix_space=r.random() < 0.3, use_regex=r.random() < 0.5)
+    if kind == 1:
+        return p.Digits(r.random() < 0.5)
+    if kind == 2:
+        return p.Punctuation(r.choice(BEHAVIORS))
+    if kind < 5:
+        return p.Split(draw_pattern(r), r.choice(BEHAVIORS), r.random() < 0.4)
+    if kind < 7:
+        scheme = r.choice(["always", "first", "never"])
+        return p.Metaspace(r.choice("\u2581\u2581_"), scheme, r.random() < 0.5)
+    return r.choice([p.Whitespace, p.WhitespaceSplit, p.UnicodeScripts, p.BertPreTokenizer])()
+
+
+def draw_decoder(r):
+    d = decoders
+    kind = r.randrange(6)
+    if kind == 0:
+        return None
+    if kind == 1:
+        return d.Sequence([d.Replace("\u2581", " "), d.ByteFallback(), d.Fuse(), d.Strip(" ", r.randrange(3), 0)])
+    if kind == 2:
+        return d.Metaspace("\u2581", r.choice(["always", "first", "never"]), r.random() < 0.5)
+    steps = [
+        d.ByteLevel(), d.ByteFallback(), d.Fuse(), d.Strip("a", 1, 0), d.Replace(Regex("[ae]+"), "-"), d.Replace("\u2581", " "),
+        d.Metaspace(), d.WordPiece("##", r.random() < 0.5), d.BPEDecoder("</w>"), d.CTC("<unk>", "|", r.random() < 0.5),
+    ]
+    return r.choice(steps) if kind == 3 else d.Sequence(r.sample(steps, r.randrange(1, 4)))
+
+
+def draw_combination(r, corpus, kind, charsmap):
+    if kind == "unigram":
+        t = Tokenizer(models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=r.choice([300, 900]), special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False
+        )
+    else:
+        t = Tokenizer(models.BPE(unk_token="<unk>"))
+        trainer = trainers.BpeTrainer(
+            vocab_size=r.choice([400, 1500]),
+            special_tokens=["<unk>", "<s>", "</s>"],
+            limit_alphabet=r.choice([60, 200]),
+            continuing_subword_prefix="##" if r.random() < 0.1 else None,
+            end_of_word_suffix="</w>" if r.random() < 0.1 else None,
+            show_progress=False,
+        )
+    count = r.choice([0, 0, 1, 2, 3])
+    if count:
+        t.normalizer = normalizers.Sequence([draw_normalizer(r, charsmap) for _ in range(count)])
+    count = r.choice([0, 1, 1, 2, 3])
+    if count:
+        t.pre_tokenizer = pre_tokenizers.Sequence([draw_stage(r) for _ in range(count)])
+    t.train_from_iterator([text[:2000] for text in r.sample(corpus, min(len(corpus), 40))], trainer)
+    decoder = draw_decoder(r)
+    if decoder is not None:
+        t.decoder = decoder
+    return t
+
+
+def finish_combination(r, described):
+    model = described["model"]
+    if model["type"] == "Unigram":
+        if r.random() < 0.3:
+            model["byte_fallback"] = True
+            model["vocab"] += [[f"<0x{b:02X}>", -20.0] for b in range(256) if r.random() < 0.9]
+        if r.random() < 0.3:  # ties
+            model["vocab"] = [[token, float(round(score)) / 2] for token, score in model["vocab"]]
+        return
+    model["fuse_unk"], model["ignore_merges"] = r.random() < 0.5, r.random() < 0.2
+    if r.random() < 0.3:
+        model["unk_token"] = None
+    if r.random() < 0.5:
+        model["byte_fallback"] = True
+        keep = r.choice([1, 1, 0.9])
+        for b in range(256):
+            if r.random() < keep:
+                model["vocab"].setdefault(f"<0x{b:02X}>", len(model["vocab"]))
+
+
 def draw_pre_tokenizer(r):
     prefix = r.random() < 0.3
     kind = r.randrange(4)
@@ -69,7 +191,14 @@ def draw_post_processor(r, bos, eos):
     return r.choice([None, both, roberta, processors.Sequence([processors.ByteLevel(), start])])
 
 
-def draw_tokenizer(r, corpus):
+def draw_tokenizer(r, corpus, kind, charsmap):
+    if kind != "bytes":
+        t = draw_combination(r, corpus, kind, charsmap)
+        described = json.loads(t.to_str())
+        finish_combination(r, described)
+        described["added_tokens"] = []
+        t = Tokenizer.from_str(json.dumps(described))
+        return add_tokens(r, t)
     unknown = "<unk>" if r.random() < 0.3 else None
     t = Tokenizer(models.BPE(ignore_merges=r.random() < 0.3, unk_token=unknown, fuse_unk=r.random() < 0.5))
     t.pre_tokenizer, t.decoder = draw_pre_tokenizer(r), decoders.ByteLevel()
@@ -84,6 +213,13 @@ def draw_tokenizer(r, corpus):
         show_progress=False,
     )
     t.train_from_iterator(r.sample(corpus, min(len(corpus), 60)), trainer)
+    if r.random() < 0.3:
+        t.normalizer = draw_normalizer(r, None)
+    return add_tokens(r, t)
+
+
+def add_tokens(r, t):
+    t.add_special_tokens(["<unk>", "<s>", "</s>"])
     for content in r.sample(PIECES, r.randrange(12)):
         flags = {f: r.random() < 0.3 for f in ("single_word", "lstrip", "rstrip", "normalized")}
         special = r.random() < 0.5
@@ -92,7 +228,8 @@ def draw_tokenizer(r, corpus):
     if processor is not None:
         t.post_processor = processor
     described = json.loads(t.to_str())
-    if r.random() < 0.5:
+    merges = described["model"].get("merges", [])
+    if r.random() < 0.5 and not any(" " in part for merge in merges for part in merge) and merges:
         described["model"]["merges"] = [" ".join(m) for m in described["model"]["merges"]]
     return json.dumps(described)
 
@@ -114,10 +251,10 @@ def library(t, text, **options):
         return None
 
 
-def compare(sonde, seed, corpus, folder):
+def compare(sonde, seed, corpus, folder, kinds, charsmap):
     r = random.Random(seed)
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as file:
-        file.write(draw_tokenizer(r, corpus))
+        file.write(draw_tokenizer(r, corpus, r.choice(kinds), charsmap))
     t = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
     texts = draw_texts(r, corpus)
     source = os.path.join(folder, "texts.jsonl")
@@ -126,7 +263,9 @@ def compare(sonde, seed, corpus, folder):
 
     def run(key, *arguments):
         out = os.path.join(folder, "out-" + "".join(a.strip("-") for a in arguments if a.startswith("--")) + ".jsonl")
-        subprocess.run([sonde, "tokenize", folder, *arguments, "--out", out], check=True, capture_output=True)
+        done = subprocess.run([sonde, "tokenize", folder, *arguments, "--out", out], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"seed {seed}: {done.stderr}")
         with open(out, encoding="utf-8") as file:
             return out, [json.loads(line)[key] for line in file]
 
@@ -163,12 +302,18 @@ def main():
     parser.add_argument("corpus")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--kinds", default="bytes,chars,unigram")
+    parser.add_argument("--charsmap")
     args = parser.parse_args()
+    charsmap = None
+    if args.charsmap:
+        with open(args.charsmap, encoding="utf-8") as file:
+            charsmap = base64.b64decode(json.load(file)["normalizer"]["precompiled_charsmap"])
     with open(args.corpus, encoding="utf-8") as file:
         corpus = [json.loads(line)["text"] for line in file][:2000]
     for seed in range(args.first, args.first + args.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            if not compare(args.sonde, seed, corpus, folder):
+            if not compare(args.sonde, seed, corpus, folder, args.kinds.split(","), charsmap):
                 return 1
     print(f"{args.seeds} tokenizers: no difference")
     return 0
