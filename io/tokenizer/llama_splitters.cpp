@@ -214,7 +214,7 @@ const std::vector<Kind>& kinds() {
          wide(
              s,
              "[\u4E00-\u9FFF\u3400-\u4DBF\uF900-\uFAFF\u3040-\u309F\u30A0-\u30FF\uFF65-\uFF9F\u2F00-"
-             "\u2FDF\u0E00-\u0E7F"
+             "\u2FDF\u0E40-\u0E7F"
              "\u0E80-\u0EFF\u1780-\u17FF\u1000-\u109F\uAA60-\uAA7F\uA9E0-\uA9FF\uAC00-\uD7AF\u1100-\u11FF]+");
          collapsed(s, SONDE_WORDS_AND_SYMBOLS R"([\r\n]*)" SONDE_SPACES);
        },

@@ -87,7 +87,8 @@ class LowerCaseStage final : public PreTokenizer {
 class StripAccents final : public PreTokenizer {
  public:
   void apply(Pieces& pieces) const override {
-    rewrite_characters(pieces, [](char32_t c, std::string_view&) { return (classes().of(c) & kMark) != 0; });
+    rewrite_characters(pieces,
+                       [](char32_t c, std::string_view&) { return (classes().of(c) & kAccent) != 0; });
   }
 };
 

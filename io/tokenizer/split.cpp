@@ -111,10 +111,10 @@ class WhitespaceSplitter final : public PreTokenizer {
     for (const Piece& piece : pieces.pieces)
       for (std::uint32_t at = piece.begin; at < piece.end;) {
         const std::uint8_t classes = text.classes(at);
-        const std::uint32_t end = classes & kRegexWord ? text.run_of(kRegexWord, at, piece.end)
-                                  : classes & kSpace   ? text.run_of(kSpace, at, piece.end)
-                                                       : text.run_without(kRegexWord | kSpace, at, piece.end);
-        if (!(classes & kSpace) || (classes & kRegexWord)) pieces.cut.push_back({at, end});
+        const std::uint32_t end = classes & kWord    ? text.run_of(kWord, at, piece.end)
+                                  : classes & kSpace ? text.run_of(kSpace, at, piece.end)
+                                                     : text.run_without(kWord | kSpace, at, piece.end);
+        if (!(classes & kSpace) || (classes & kWord)) pieces.cut.push_back({at, end});
         at = end;
       }
     pieces.pieces.swap(pieces.cut);

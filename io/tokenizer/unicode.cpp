@@ -25,9 +25,9 @@ CharClasses::CharClasses(const Bit (&bits)[n]) {
 }
 
 const CharClasses& CharClasses::hugging_face() {
-  static constexpr Bit kBits[] = {{kHfLetter, kLetter}, {kHfNumber, kNumber},      {kHfSpace, kSpace},
-                                  {kHfDigit, kDigit},   {kHfWord, kWord},          {kHfPunctuation, kPunct},
-                                  {kHfMark, kMark},     {kHfRegexWord, kRegexWord}};
+  static constexpr Bit kBits[] = {{kHfLetter, kLetter}, {kHfNumber, kNumber}, {kHfSpace, kSpace},
+                                  {kHfDigit, kDigit},   {kHfWord, kWord},     {kHfPunctuation, kPunct},
+                                  {kHfMark, kMark},     {kHfAccent, kAccent}};
   static const CharClasses classes(kBits);
   return classes;
 }

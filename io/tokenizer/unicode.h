@@ -15,11 +15,11 @@ enum CharClass : std::uint8_t {
   kNumber = 2,
   kSpace = 4,
   kDigit = 8,   // what the pre-tokenizer Digits takes for one
-  kWord = 16,   // \w beside an added token
+  kWord = 16,   // \w beside an added token and of the pre-tokenizer Whitespace
   kPunct = 32,  // what the pre-tokenizer Punctuation takes for some
   kMark = 64,
-  kRegexWord = 128,  // \w of regular expressions
-  kSymbol = kWord,   // in llama.cpp's view, which has no words
+  kAccent = 128,    // what the normaliser StripAccents takes out
+  kSymbol = kWord,  // in llama.cpp's view, which has no words
   // Of hugging_face_cases: capitals and titles, small letters, letters without case and marks.
   kUpper = kDigit,
   kLower = kWord,

@@ -33,6 +33,7 @@ enum UnicodeClass : std::uint32_t {
   kLlamaPunctuation = 1u << 21,
   kLlamaMark = 1u << 22,
   kLlamaSymbol = 1u << 23,
+  kHfAccent = 1u << 24,  // normaliser StripAccents
 };
 
 struct UnicodeRun {
