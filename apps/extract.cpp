@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "apps/chat.h"
 #include "apps/command.h"
 #include "apps/model_options.h"
 #include "apps/progress.h"
@@ -81,6 +82,7 @@ po::options_description extract_options() {
       "JSON file of edits made during the run: [{\"site\": .., \"op\": \"add\", \"tokens\": \"last\", "
       "\"value\": ..}]")("dry-run", "print tokens, bytes, memory and expected time, and stop")(
       "out", po::value<std::string>(), "folder of the store");
+  add_chat_options(o);
   add_model_options(o);
   return o;
 }
@@ -140,6 +142,8 @@ Inputs read_inputs(const po::variables_map& values, const std::filesystem::path&
   texts.id_column = values["id-column"].as<std::string>();
   if (values.count("bos")) texts.bos = parse_yes_no(values, "bos", false);
   const auto tokenizer = load_tokenizer(model);
+  texts.chat = read_chat_options(values, model, *tokenizer);
+  if (texts.chat && !texts.bos) texts.bos = false;
   tokenizer_fingerprint = tokenizer->fingerprint();
   Inputs inputs = text_inputs(texts, *tokenizer, selector);
   check_ids(inputs, spec.vocab);

@@ -51,6 +51,7 @@ po::options_description generate_options() {
   add("column", po::value<std::string>()->default_value("text"), "column that holds the text");
   add("id-column", po::value<std::string>()->default_value("id"), "column with the prompts' ids");
   add("bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front");
+  add_chat_options(o);
   add("max-new", po::value<std::int64_t>()->default_value(64), "most tokens of a continuation");
   add("greedy", "take the most probable token");
   add("temperature", po::value<double>()->default_value(1), "divides the logits");
@@ -129,12 +130,17 @@ Prompts prompts_of(const po::variables_map& values, const FoundTokenizer& tokeni
   options.column = values["column"].as<std::string>();
   options.id_column = values["id-column"].as<std::string>();
   if (values.count("bos")) options.bos = parse_yes_no(values, "bos", false);
+  if (asks_for_chat(values)) {
+    options.chat = read_chat_options(values, values["MODEL"].as<std::string>(), tokenizer.get());
+    if (!options.bos) options.bos = false;
+  }
   if (values.count("prompts")) {
     options.files = values["prompts"].as<std::vector<std::string>>();
     return read_prompts(options, tokenizer);
   }
-  const Inputs inputs =
-      text_inputs({values["prompt"].as<std::string>()}, {"0"}, options.bos, tokenizer.get());
+  std::string prompt = values["prompt"].as<std::string>();
+  if (options.chat) prompt = options.chat(prompt, false, "--prompt");
+  const Inputs inputs = text_inputs({prompt}, {"0"}, options.bos, tokenizer.get());
   return {{Json(0)}, {inputs.documents.tokens}};
 }
 

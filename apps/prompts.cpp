@@ -40,10 +40,15 @@ Row json_row(std::string_view line, const std::string& where, const PromptOption
   }
   if (options.ids_only)
     fail_hint("`sonde tokenize` writes such lines", "{}: expected token ids 'ids'", where);
+  if (options.chat && json.contains("messages")) {
+    row.text = options.chat(json["messages"].dump(), true, where);
+    return row;
+  }
   const auto text = json.find(options.column);
   if (text == json.end() || !text->is_string())
     fail("{}: expected a text '{}' or token ids 'ids'", where, options.column);
   row.text = text->get<std::string>();
+  if (options.chat) row.text = options.chat(*row.text, false, where);
   return row;
 }
 
@@ -60,8 +65,9 @@ std::vector<Row> read_rows(const PromptOptions& options) {
     const Table table = read_table(std::span(&file, 1));
     for (std::int64_t row = 0; row < table.rows(); ++row) {
       const auto i = static_cast<std::size_t>(row);
-      const std::string text = options.pattern.empty() ? table.column(options.column)[i]
-                                                       : fill_template(options.pattern, table, row);
+      std::string text = options.pattern.empty() ? table.column(options.column)[i]
+                                                 : fill_template(options.pattern, table, row);
+      if (options.chat) text = options.chat(text, false, table.where(row));
       const Json id =
           table.has(options.id_column) ? Json(table.column(options.id_column)[i]) : Json(rows.size());
       rows.push_back({id, text, {}});

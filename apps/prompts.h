@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/chat.h"
 #include "io/json.h"
 #include "io/tokenizer/tokenizer.h"
 #include "models/inputs.h"
@@ -18,6 +19,7 @@ struct PromptOptions {
   std::string pattern;      // text made of columns; empty: the column as it is
   std::optional<bool> bos;  // override of what the tokenizer adds
   bool ids_only = false;    // {"ids": [..]} a line, whatever the files' names
+  ChatRewrite chat;         // of texts, and of rows that have `messages`
 };
 
 struct Prompts {

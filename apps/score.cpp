@@ -68,6 +68,7 @@ po::options_description score_options() {
   add("skip-empty", "leave documents without tokens out instead of stopping");
   add("edits", po::value<std::string>(), "JSON file of edits made during the run (docs/edits.md)");
   add("out", po::value<std::string>(), "file to write");
+  add_chat_options(o);
   add_model_options(o);
   return o;
 }
@@ -82,7 +83,7 @@ struct Work {
   std::vector<std::optional<std::int64_t>> answers;  // of each question
 };
 
-PromptOptions prompt_options(const po::variables_map& values) {
+PromptOptions prompt_options(const po::variables_map& values, const FoundTokenizer& tokenizer) {
   PromptOptions options;
   const char* key = values.count("ids") ? "ids" : "texts";
   options.files = values[key].as<std::vector<std::string>>();
@@ -91,6 +92,10 @@ PromptOptions prompt_options(const po::variables_map& values) {
   options.id_column = values["id-column"].as<std::string>();
   if (values.count("bos")) options.bos = parse_yes_no(values, "bos", false);
   options.ids_only = values.count("ids") > 0;
+  if (asks_for_chat(values)) {
+    options.chat = read_chat_options(values, values["MODEL"].as<std::string>(), tokenizer.get());
+    if (!options.bos) options.bos = false;
+  }
   return options;
 }
 
@@ -119,7 +124,7 @@ void add_question(Work& work, const Table& table, std::int64_t row, const std::s
 
 // A continuation's tokens are those of the whole text behind as many as the question alone has.
 Work choices_work(const po::variables_map& values, const FoundTokenizer& tokenizer) {
-  const PromptOptions options = prompt_options(values);
+  const PromptOptions options = prompt_options(values, tokenizer);
   const std::string column = values["choices"].as<std::string>();
   const std::string answer = values.count("answer") ? values["answer"].as<std::string>() : "";
   const Table table = read_table(options.files);
@@ -130,9 +135,12 @@ Work choices_work(const po::variables_map& values, const FoundTokenizer& tokeniz
   for (std::int64_t row = 0; row < table.rows(); ++row) {
     const std::size_t before = texts.size();
     add_question(work, table, row, column, answer, texts);
-    const std::string question = options.pattern.empty()
-                                     ? table.column(options.column)[static_cast<std::size_t>(row)]
-                                     : fill_template(options.pattern, table, row);
+    const auto place = static_cast<std::size_t>(row);
+    const bool messages = options.chat && table.has("messages");
+    std::string question = messages                  ? table.column("messages")[place]
+                           : options.pattern.empty() ? table.column(options.column)[place]
+                                                     : fill_template(options.pattern, table, row);
+    if (options.chat) question = options.chat(question, messages, table.where(row));
     for (std::size_t c = before; c < texts.size(); ++c) {
       work.bytes.push_back(static_cast<double>(texts[c].size()));
       texts[c] = question + texts[c];
@@ -276,7 +284,7 @@ int run_score(const Arguments& arguments) {
   if (choices) {
     work = choices_work(values, tokenizer);
   } else {
-    work.prompts = read_prompts(prompt_options(values), tokenizer);
+    work.prompts = read_prompts(prompt_options(values, tokenizer), tokenizer);
     work.inputs = documents_of(work.prompts);
   }
   check_ids(work.inputs, spec.vocab);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdio>
 
+#include "apps/chat.h"
 #include "apps/command.h"
 #include "io/file_util.h"
 #include "io/json.h"
@@ -44,6 +45,7 @@ po::options_description tokenize_options() {
   add("plain", "special tokens in the text are ordinary text");
   add("decode", "the other way: --texts (or --ids) holds {\"id\": .., \"ids\": [..]} a line");
   add("ids", po::value<std::vector<std::string>>()->multitoken(), "token ids to decode");
+  add_chat_options(o);
   add("skip-special", "with --decode: leave special tokens out");
   return o;
 }
@@ -92,7 +94,12 @@ void write_lines(const std::string& out, const std::vector<std::string>& lines) 
 void encode_texts(const Tokenizer& tokenizer, const po::variables_map& values, const std::string& out) {
   const auto& id_column = values["id-column"].as<std::string>();
   const Table table = read_table(paths_of(values, "texts"));
-  const std::vector<std::string>& texts = table.column(values["column"].as<std::string>());
+  const ChatRewrite chat = read_chat_options(values, values["MODEL"].as<std::string>(), tokenizer);
+  const bool messages = chat && values["column"].defaulted() && table.has("messages");
+  std::vector<std::string> texts = table.column(messages ? "messages" : values["column"].as<std::string>());
+  if (chat)
+    for (std::size_t i = 0; i < texts.size(); ++i)
+      texts[i] = chat(texts[i], messages, table.where(static_cast<std::int64_t>(i)));
   const bool has_ids = table.has(id_column);
   if (!has_ids && !values["id-column"].defaulted()) table.column(id_column);  // says which columns there are
   const std::vector<std::string>* ids = has_ids ? &table.column(id_column) : nullptr;
@@ -160,6 +167,8 @@ int run_tokenize(const Arguments& arguments) {
     throw UsageError("--ids and --skip-special belong to --decode");
   if (decode && (values.count("special") || values.count("plain")))
     throw UsageError("--special and --plain are about encoding; with --decode there is --skip-special");
+  if (asks_for_chat(values) && (decode || values.count("special") || values.count("plain")))
+    throw UsageError("--chat writes the special tokens itself: --decode, --special and --plain exclude it");
   if (values.count("texts") + values.count("ids") != 1)
     throw UsageError(decode ? "give the ids as --texts or --ids, one of the two" : "--texts is missing",
                      "usage: sonde " + kHelp.usage);

@@ -126,14 +126,18 @@ Inputs text_inputs(const TextOptions& options, const Tokenizer& tokenizer, const
   const auto rows = static_cast<std::size_t>(table.rows());
   const bool spans = selector.kind() == TokenSelector::Kind::span,
              masks = selector.kind() == TokenSelector::Kind::mask;
-  const std::vector<std::string>* column = options.pattern.empty() ? &table.column(options.column) : nullptr;
+  const bool messages =
+      options.chat && options.pattern.empty() && options.column == "text" && table.has("messages");
+  const std::vector<std::string>* column =
+      options.pattern.empty() ? &table.column(messages ? "messages" : options.column) : nullptr;
   const std::vector<std::string>* chosen = spans || masks ? &table.column(selector.column()) : nullptr;
 
   std::vector<std::vector<std::int32_t>> tokens(rows);
   if (chosen) inputs.positions.resize(rows);
   for_each_document(table.rows(), [&](std::int64_t row) {
     const auto i = static_cast<std::size_t>(row);
-    const std::string text = column ? (*column)[i] : fill_template(options.pattern, table, row);
+    std::string text = column ? (*column)[i] : fill_template(options.pattern, table, row);
+    if (options.chat) text = options.chat(text, messages, table.where(row));
     Encoding e = encode(text, options.bos, tokenizer);
     if (spans)
       inputs.positions[i] =

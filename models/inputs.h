@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ struct TextOptions {
   std::string pattern;           // template; empty: the column as it is
   std::string id_column = "id";  // used where the table has it
   std::optional<bool> bos;       // override of what the tokenizer adds
+  // Chat template over a text, or over the column `messages` where there is one and `column` is "text".
+  std::function<std::string(const std::string& text, bool is_messages, const std::string& where)> chat;
 };
 
 // Reads, fills the template and tokenises, in parallel over documents.

@@ -71,6 +71,18 @@ def main():
         expect(bench.rows("--decode", "--texts", ids), [{"id": "a", "text": "<s>the\ufffd"}, {"id": "b", "text": ""}])
         expect(bench.rows("--decode", "--ids", ids, "--skip-special")[0]["text"], "the\ufffd")
 
+        # through a chat template: a text is one user's turn, `messages` a conversation
+        def chat(lines):
+            out = bench.rows("--texts", bench.write("chat.jsonl", lines), "--chat", "--chat-template", "llama3")
+            shown = bench.write("shown.jsonl", json.dumps(out[0]) + "\n")
+            return bench.rows("--decode", "--texts", shown)[0]["text"]
+
+        turn = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>".format
+        end = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        expect(chat('{"text": " the "}\n'), "<s>" + turn("user", "the") + end)
+        talk = [{"role": "system", "content": "b"}, {"role": "user", "content": "the"}]
+        expect(chat(json.dumps({"messages": talk}) + "\n"), "<s>" + turn("system", "b") + turn("user", "the") + end)
+
         # any number of threads, the same bytes
         many = bench.write("m.jsonl", "".join(json.dumps({"id": i, "text": " the th" * (i % 50)}) + "\n" for i in range(2000)))
         expect(bench.rows("--texts", many, threads=1), bench.rows("--texts", many, threads=4))
@@ -87,6 +99,9 @@ def main():
             (["--out", fresh], 2, "--texts"),
             (["--texts", texts, "--out", fresh, "--special", "--plain"], 2, "exclude"),
             (["--texts", texts, "--out", fresh, "--skip-special"], 2, "--decode"),
+            (["--texts", texts, "--out", fresh, "--chat"], 1, "no chat template found"),
+            (["--texts", texts, "--out", fresh, "--chat", "--chat-template", "x"], 1, "expected one of chatml"),
+            (["--texts", texts, "--out", fresh, "--chat-template", "gemma"], 2, "--chat"),
             (["--texts", texts, "--out", fresh, "--column", "body"], 1, "body"),
             (["--texts", texts, "--out", fresh, "--id-column", "key"], 1, "key"),
             (["--texts", bench.path("none.jsonl"), "--out", fresh], 1, "none.jsonl"),
