@@ -202,9 +202,11 @@ void Engine::poison_targets() {
 void Engine::run_work(Stream& stream, const Work& work) {
   if (sticky_ != cudaError_t::cudaSuccess) return;
   const DeviceAccess access;
-  WorkOrder& order = work_order();
-  order.moments.push_back({work.what, stream.number, stream.clock.tick(stream.number)});
-  order.now = stream.clock;
+  const std::uint64_t count = stream.clock.tick(stream.number);
+  if (accesses_are_checked()) {
+    work_order().moments.push_back({work.what, stream.number, count});
+    work_order().now = stream.clock;
+  }
   accesses_of_work_begin();
   Fault fault = work.run();
   const std::string wrong = accesses_of_work_end();

@@ -1,0 +1,146 @@
+"""The bugs that mutate.py plants: what the code says, and what it says then."""
+from dataclasses import dataclass
+
+
+@dataclass
+class Mutation:
+    name: str
+    what: str       # for people
+    file: str       # in kernels/cuda
+    old: str
+    new: str
+    tests: str      # a filter of GoogleTest's; the first failure is enough
+    mode: str = "plain"  # or race
+    settings: str = ""   # SONDE_EMULATION
+    compiled: str = ""   # for a header: the source that is compiled with it
+    in_ci: bool = False
+
+
+ATTENTION = "Paths/Attention.MatchesTheOracle/emulated"
+BF16 = "Paths/Attention.WithOperandsInBf16/emulated"
+CACHE = "Paths/Attention.TokenByTokenFromACache/emulated"
+LINEAR = "Paths/Linear.MatchesTheOracle/emulated"
+NORM = "Paths/RowOps.NormsWholeFusedAndInSteps/emulated"
+HEADS = "Paths/RowOps.NormOfEachHead/emulated"
+ROPE = "Paths/RowOps.Rope/emulated"
+ROUTE = "Paths/RowOps.Route/emulated"
+GATES = "Paths/RowOps.ActivationsAndGates/emulated"
+SCORE = "Paths/RowOps.LogSoftmaxAt/emulated"
+EMBED = "Paths/RowOps.EmbedReadsRowsOfAnyType/emulated"
+SCATTER = "Paths/RowOps.ScatterAddRows/emulated"
+SCALE = "Paths/RowOps.ScaleZeroAndSoftcap/emulated"
+
+MUTATIONS = [
+    # ---- barriers
+    Mutation("reduce_no_first_barrier", "block_reduce: no barrier between write and read", "block.cuh",
+             "shared[threadIdx.x / 32] = value; __syncthreads();", "shared[threadIdx.x / 32] = value;", NORM,
+             compiled="norm.cu", in_ci=True),
+    Mutation("reduce_no_last_barrier", "block_reduce: the buffer is written again too early", "block.cuh",
+             "__syncthreads();  // before anyone writes `shared` again", "", NORM, "race", compiled="norm.cu"),
+    Mutation("route_no_syncwarp", "router: weights read before their lane wrote them", "experts.cu",
+             "__syncwarp(); if (renormalise)", "if (renormalise)", ROUTE, "race"),
+    Mutation("gemm_no_first_barrier", "GEMM: the tile is used before it is whole", "linear.cu",
+             "to_float(w[(column0 + r) * k + k0 + c]) : 0.0f; } __syncthreads();",
+             "to_float(w[(column0 + r) * k + k0 + c]) : 0.0f; }", LINEAR),
+    Mutation("gemm_no_last_barrier", "GEMM: the next tile overwrites this one", "linear.cu",
+             "sum[i][j] = fmaf(a[i], b[j], sum[i][j]); } __syncthreads();",
+             "sum[i][j] = fmaf(a[i], b[j], sum[i][j]); }", LINEAR),
+    Mutation("flash_no_barrier_after_wait", "flash: no barrier after the copies' wait", "flash_attention.cu",
+             "cp_async_wait<1>(); __syncthreads();", "cp_async_wait<1>();", BF16),
+    Mutation("flash_no_last_barrier", "flash: copies into a tile that is still read", "flash_attention.cu",
+             "__syncthreads();  // before the next tile's copies", "//", BF16),
+    Mutation("attend_no_barrier_after_query", "attention: the query is read before it is there", "attention.cu",
+             "m.all[i] = 0; } __syncthreads();", "m.all[i] = 0; }", ATTENTION, settings="order=reverse"),
+    # ---- copies in flight
+    Mutation("flash_late_wait", "flash: wait_group lets one group too many be in flight", "flash_attention.cu",
+             "cp_async_wait<1>()", "cp_async_wait<2>()", BF16),
+    Mutation("flash_no_commit", "flash: the first copies are in the second's group", "flash_attention.cu",
+             "(vs, v, k_stride, first_tile * kKeys, last_key + 1); cp_async_commit();",
+             "(vs, v, k_stride, first_tile * kKeys, last_key + 1);", BF16),
+    Mutation("flash_wrong_stage", "flash: the tile in flight is the one that is multiplied", "flash_attention.cu",
+             "ks + here * kKeys", "ks + (here ^ 1) * kKeys", BF16),
+    # ---- fragments
+    Mutation("flash_swapped_fragment", "flash: the two halves of b are swapped", "flash_attention.cu",
+             "mma_bf16_16816(s[j], a, b[0], b[1]);", "mma_bf16_16816(s[j], a, b[1], b[0]);", BF16),
+    Mutation("flash_not_transposed", "flash: V is loaded without .trans", "flash_attention.cu",
+             "ldmatrix_x4_trans(b, vt", "ldmatrix_x4(b, vt", BF16),
+    Mutation("flash_wrong_rows_of_q", "flash: matrices of Q in the wrong order", "flash_attention.cu",
+             "(warp * 16 + eighth % 2 * 8 + line) * kPitch + c * 16 + eighth / 2 * 8",
+             "(warp * 16 + eighth / 2 * 8 + line) * kPitch + c * 16 + eighth % 2 * 8", BF16),
+    Mutation("flash_probabilities_swapped", "flash: rows g and g + 8 of P are swapped", "flash_attention.cu",
+             "pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1]), pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3])",
+             "pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3]), pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1])", BF16),
+    # ---- masks and tails
+    Mutation("flash_future_key", "flash: a query sees the key after its own", "flash_attention.cu", "key <= own &&",
+             "key <= own + 1 &&", BF16),
+    Mutation("flash_window", "flash: the window is one key too wide", "flash_attention.cu",
+             "key + rule.window > own)", "key + rule.window >= own)", BF16),
+    Mutation("flash_tail_rows", "flash: rows past the document are written", "flash_attention.cu",
+             "if (row >= task.rows) continue;", "", BF16),
+    Mutation("flash_last_column", "flash: the last column of an odd width is not written", "flash_attention.cu",
+             "if (column < x.e) z[column] = low;", "if (column + 1 < x.e) z[column] = low;", BF16),
+    Mutation("attend_last_key", "attention: the own key is left out", "attention.cu",
+             "return (chunk + 1) * kChunk < own + 1 ? (chunk + 1) * kChunk : own + 1;",
+             "return (chunk + 1) * kChunk < own ? (chunk + 1) * kChunk : own;", ATTENTION),
+    Mutation("attend_wrong_group", "attention: every query head reads kv head 0's neighbour", "attention.cu",
+             "kv = head / x.group * x.e", "kv = head % x.group * x.e", ATTENTION),
+    Mutation("attend_total_not_kept", "attention: the total is not scaled to the new maximum", "attention.cu",
+             "fmaf(s.total, kept, block_reduce", "fmaf(s.total, 1.0f, block_reduce", ATTENTION),
+    Mutation("join_no_factor", "attention: chunks are joined without their factor", "attention.cu",
+             "m.sum[i] * joined.now);", "m.sum[i]);", CACHE),
+    Mutation("gemm_row_tail", "GEMM: rows past the end are read", "linear.cu", "inside && row0 + r < rows",
+             "inside", LINEAR, "race"),
+    Mutation("gemm_k_tail", "GEMM: the tail of k is not masked", "linear.cu", "const bool inside = k0 + c < k;",
+             "const bool inside = k0 + c <= k;", LINEAR),
+    Mutation("gemm_bias", "GEMM: the bias of the row, not of the column", "linear.cu", "bias[c] : 0.0f);",
+             "bias[0] : 0.0f);", LINEAR),
+    Mutation("gemv_row_tail", "decode GEMV: the last column is left out", "linear.cu", "if (column >= n) return;",
+             "if (column >= n - 1) return;", LINEAR),
+    Mutation("map_tail", "maps: the last value of a row is left out", "rows.cuh", "for (std::int64_t c = first; c < width;",
+             "for (std::int64_t c = first; c < width - 1;", SCALE, compiled="elementwise.cu", in_ci=True),
+    Mutation("map_row_overrun", "maps: one row too many", "rows.cuh", "r < rows; r += gridDim.y) { float* to",
+             "r <= rows; r += gridDim.y) { float* to", SCALE, "race", compiled="elementwise.cu"),
+    # ---- arithmetic
+    Mutation("norm_no_eps", "norm: eps is left out", "norm.cu", "static_cast<float>(n)), eps))", "static_cast<float>(n)), 0.0f))",
+             NORM),
+    Mutation("norm_uninitialised", "norm: the sum of squares starts anywhere", "norm.cu", "float squares = 0;",
+             "float squares;", NORM, in_ci=True),
+    Mutation("norm_four_of_three", "norm: the fourth value is not counted", "norm.cu",
+             "add(v.y), add(v.z), add(v.w);", "add(v.y), add(v.z);", NORM),
+    Mutation("norm_no_mean", "LayerNorm: the mean is not taken off", "norm.cu", "if (layer) {", "if (false) {", NORM),
+    Mutation("norm_wrong_head", "norm per head: the weight of the first head for all", "norm.cu",
+             "t.weight + part * t.weight_stride;", "t.weight;", HEADS),
+    Mutation("rope_sign", "RoPE turns backwards", "rope.cu", "fmaf(a, c[pair], -(b * s[pair]))",
+             "fmaf(a, c[pair], b * s[pair])", ROPE),
+    Mutation("rope_partner", "RoPE: the partner is one off", "rope.cu", "lo + 1 : lo + turning;", "lo + 1 : lo + turning - 1;", ROPE),
+    Mutation("rope_rest", "RoPE: values that don't turn are not copied", "rope.cu", "i < heads * rest;", "i < heads * rest - 1;",
+             ROPE),
+    Mutation("gelu_constant", "GELU: erfc of the wrong sign", "activate.cu", "erfcf(-0.70710678118654752f * x)",
+             "erfcf(0.70710678118654752f * x)", GATES, in_ci=True),
+    Mutation("silu_gate", "the gate and its operand change places", "activate.cu", "activation<kF>(gate) * up;",
+             "activation<kF>(up) * gate;", GATES),
+    Mutation("route_ties", "router: of equals the higher expert", "experts.cu",
+             "(0xffffffffu - static_cast<unsigned>(expert));", "static_cast<unsigned>(expert);", ROUTE),
+    Mutation("route_chosen_again", "router: an expert is chosen twice", "experts.cu", "p[expert] = -1;", "", ROUTE),
+    Mutation("score_no_maximum", "log-softmax: the maximum is not taken off", "log_softmax.cu",
+             "- static_cast<double>(largest) - log(sum)", "- log(sum)", SCORE),
+    Mutation("score_not_copied_yet", "log-softmax: the host doesn't wait for the copy", "log_softmax.cu",
+             "\"copying to the host\"); wait();", "\"copying to the host\");", SCORE),
+    Mutation("scatter_overwrites", "scatter: the row is replaced, not added to", "experts.cu",
+             "fmaf(weights[row], x, y)", "weights[row] * x", SCATTER),
+    Mutation("embed_wrong_index", "embedding: the row's number for its id", "embed.cu", "index != nullptr ? index[r] : r",
+             "r", EMBED, in_ci=True),
+    Mutation("embed_block_offset", "embedding: every eight values are a block's first", "embed.cu",
+             "static_cast<int>(c % Format::kValues));", "0);", EMBED),
+    # ---- streams and memory
+    Mutation("upload_segment_too_early", "uploads: a pinned segment is written while it is copied", "memory.cu",
+             "check(cudaEventSynchronize(copied_[segment_]), \"waiting for an upload\");", "", LINEAR, compiled=""),
+    Mutation("host_reads_too_early", "captures: the host reads before the copy is done", "gpu_backend.cu",
+             "\"copying to the host\"); wait();", "\"copying to the host\");", NORM),
+    Mutation("wrong_stream", "a copy to the host in the default stream", "gpu_backend.cu",
+             "device.data, row * rows, cudaMemcpyDeviceToHost, stream_)",
+             "device.data, row * rows, cudaMemcpyDeviceToHost, nullptr)", NORM),
+    Mutation("half_a_row", "copies to the host: half of each row", "gpu_backend.cu",
+             "device.data, row * rows, cudaMemcpyDeviceToHost", "device.data, row * rows / 2, cudaMemcpyDeviceToHost",
+             NORM),
+]
