@@ -115,15 +115,12 @@ ExtractionOptions read_extraction_options(const po::variables_map& values, const
   options.tokens = TokenSelector::parse(values["tokens"].as<std::string>());
   options.store = parse_store_dtype(values);
   options.shard_rows = at_least(values, "shard-rows", 0);
-  options.context = at_least(values, "context", 0);
+  options.context = read_context(values, spec);
   options.overflow = parse_overflow(values["overflow"].as<std::string>());
   options.max_tokens = at_least(values, "max-tokens", 0);
   options.skip_first = at_least(values, "skip-first", 0);
   options.batch_tokens = at_least(values, "batch-tokens", 1);
   options.skip_empty = values.count("skip-empty") > 0;
-  if (options.context > spec.context)
-    throw UsageError(
-        fmt::format("--context: found {}, expected at most the model's {}", options.context, spec.context));
   read_part(values, options);
   return options;
 }

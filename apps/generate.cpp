@@ -99,10 +99,7 @@ GenerateOptions read_generate_options(const po::variables_map& values, const Mod
   };
   options.max_new = at_least_one("max-new");
   options.sequences = at_least_one("sequences");
-  options.context = values["context"].as<std::int64_t>();
-  if (options.context < 0 || options.context > spec.context)
-    throw UsageError(
-        fmt::format("--context: found {}, expected at most the model's {}", options.context, spec.context));
+  options.context = read_context(values, spec);
   if (values.count("ignore-eos") == 0) options.end_ids = end_tokens(files);
   return options;
 }

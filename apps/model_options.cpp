@@ -13,6 +13,10 @@ void add_model_options(po::options_description& options) {
                         "bf16, f32 elsewhere")(
       "weights", po::value<std::string>()->default_value("f32"),
       "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")(
+      "weights-in-memory", po::value<std::string>()->default_value("prepared"),
+      "prepared | quantised: quantised weights stay as the file has them and are expanded panel by panel: "
+      "about the "
+      "file's size, slower, the same bits")(
       "ignore-config-key", po::value<std::vector<std::string>>()->composing(),
       "a config key that this model may have although Sonde does not know it (repeatable; recorded in the "
       "manifest)")("device", po::value<std::string>()->default_value("auto"), "auto | cpu");
@@ -27,6 +31,11 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
     throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32 or bf16", options.dtype));
   options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
   options.weights = read_weight_formats(values, false)[0];
+  const std::string in_memory = values["weights-in-memory"].as<std::string>();
+  if (in_memory != "prepared" && in_memory != "quantised")
+    throw UsageError(
+        fmt::format("--weights-in-memory: found '{}', expected prepared or quantised", in_memory));
+  options.in_memory = in_memory == "quantised" ? WeightsInMemory::quantised : WeightsInMemory::prepared;
   if (values.count("ignore-config-key"))
     for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>())
       options.ignored.allowed.insert(key);
@@ -53,6 +62,14 @@ DType parse_store_dtype(const po::variables_map& values) {
   return dtype;
 }
 
+std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec) {
+  const auto context = values["context"].as<std::int64_t>();
+  const std::int64_t most = spec.most_positions();
+  if (context < 0 || context > most)
+    throw UsageError(fmt::format("--context: found {}, expected 0 to {}", context, most));
+  return context;
+}
+
 std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
   const std::string device = values["device"].as<std::string>();
   if (device != "auto" && device != "cpu")
@@ -62,8 +79,11 @@ std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
 }
 
 LoadOptions load_options(const ModelOptions& options, bool head) {
-  return {
-      .precision = options.precision, .weights = options.weights, .ignored = options.ignored, .head = head};
+  return {.precision = options.precision,
+          .weights = options.weights,
+          .in_memory = options.in_memory,
+          .ignored = options.ignored,
+          .head = head};
 }
 
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {

@@ -1,4 +1,5 @@
-// What every subcommand that runs a model asks for: --dtype, --weights, --ignore-config-key, --device.
+// What every subcommand that runs a model asks for: --dtype, --weights,
+// --weights-in-memory, --ignore-config-key, --device.
 #pragma once
 
 #include <filesystem>
@@ -21,6 +22,7 @@ struct ModelOptions {
   Precision precision;
   std::string dtype;     // "f32" | "bf16", resolved
   WeightFormat weights;  // the first of --weights
+  WeightsInMemory in_memory;
   IgnoredKeys ignored;
 };
 ModelOptions read_model_options(const po::variables_map& values, const std::string& model);
@@ -29,6 +31,8 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
 std::vector<WeightFormat> read_weight_formats(const po::variables_map& values, bool one);
 
 DType parse_store_dtype(const po::variables_map& values);  // --store f32|bf16|f16
+// --context: a position table ends the context, RoPE goes on as far as it is asked to; 0: the model's.
+std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec);
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // --device auto|cpu
 

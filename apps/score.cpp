@@ -290,14 +290,12 @@ int run_score(const Arguments& arguments) {
   check_ids(work.inputs, spec.vocab);
   ExtractionOptions options;
   options.tokens = TokenSelector::parse("all");
-  options.context = values["context"].as<std::int64_t>();
+  options.context = read_context(values, spec);
   options.overflow = parse_overflow(values["overflow"].as<std::string>());
   options.batch_tokens = values["batch-tokens"].as<std::int64_t>();
   options.skip_empty = values.count("skip-empty") > 0;
-  if (options.context < 0 || options.context > spec.context || options.batch_tokens < 1)
-    throw UsageError(
-        fmt::format("--context and --batch-tokens: found {} and {}, expected 0 to {} and at least 1",
-                    options.context, options.batch_tokens, spec.context));
+  if (options.batch_tokens < 1)
+    throw UsageError(fmt::format("--batch-tokens: found {}, expected at least 1", options.batch_tokens));
   if (choices && options.overflow != Overflow::error)
     throw UsageError("--choices: a question cannot be cut, --overflow must be error");
   EditFile edits;

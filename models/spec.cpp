@@ -23,6 +23,11 @@ float ModelSpec::attention_scale(int layer) const {
   return static_cast<float>(attn_scale_over_depth ? scale / (layer + 1) : scale);
 }
 
+std::int64_t ModelSpec::most_positions() const {
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;  // positions are 32-bit numbers
+  return learned_positions ? context : kMost;
+}
+
 HookSizes ModelSpec::hook_sizes(std::int64_t longest_document) const {
   return {n_layers, d_model, n_heads,          n_kv_heads, d_head,
           d_mlp,    vocab,   longest_document, n_experts,  experts_per_token};

@@ -56,7 +56,7 @@ struct ModelSpec {
   std::int64_t d_head = 0;      // E
   std::int64_t d_mlp = 0;       // F
   std::int64_t vocab = 0;       // V
-  std::int64_t context = 0;     // positions the model was made for
+  std::int64_t context = 0;     // positions the model is used for, if nobody asks for more
 
   NormKind norm = NormKind::rms;
   bool norm_bias = false;
@@ -100,6 +100,8 @@ struct ModelSpec {
   const RopeSpec& rope_of(int layer) const { return local_rope && window(layer) > 0 ? *local_rope : rope; }
   std::int64_t rope_width() const { return rope.width > 0 ? rope.width : d_head; }
   float attention_scale(int layer) const;
+  // What a sequence may have at most: a position table ends, RoPE does not (but results get worse).
+  std::int64_t most_positions() const;
 
   HookSizes hook_sizes(std::int64_t longest_document = 0) const;
   bool has(Site site) const;

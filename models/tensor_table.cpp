@@ -263,8 +263,11 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
         if (for_experts != experts) continue;
         for (int e = 0; e < (experts ? spec.n_experts : 1); ++e) {
           TensorRow row = row_of(named, layer, experts ? spec.d_expert : spec.d_mlp);
-          if (experts)
+          if (experts) {
             row.expert = e, row.stacked = names.stacked_experts, row.name = with_number(row.name, e);
+            if (const auto at = row.name.find("_exps"); at != std::string::npos && !row.stacked)
+              row.name.replace(at, 5, "." + std::to_string(e));  // files before 2024-04
+          }
           add(std::move(row));
         }
         continue;

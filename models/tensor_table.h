@@ -81,7 +81,7 @@ struct TensorNames {
   std::span<const PartName> once, per_layer;
   RowOrder qk_order = RowOrder::plain, qkv_order = RowOrder::plain;
   bool conv1d = false;           // block weights are stored [in, out]
-  bool stacked_experts = false;  // one tensor for all experts of a layer
+  bool stacked_experts = false;  // one tensor "_exps" for all experts of a layer; else ".0", ".1", ...
   float norm_plus = 0;           // added to every norm's weight (Gemma stores w - 1)
 };
 

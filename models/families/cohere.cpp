@@ -20,6 +20,7 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   make_cohere(spec, config.boolean("use_qk_norm", false));
   spec.qkv_bias = spec.attn_out_bias = config.boolean("attention_bias", false);
   spec.logit_scale = config.real("logit_scale", 0.0625);
+  config.claim({"model_max_length"});  // the tokenizer's
   return spec;
 }
 

@@ -44,7 +44,13 @@ ModelSpec spec_of_config(ConfigReader& config, const ConfigDefaults& defaults) {
   spec.activation = activation_of(config.text(defaults.activation_key, defaults.activation), config,
                                   defaults.activation_key);
   spec.tied_head = config.boolean("tie_word_embeddings", defaults.tied);
-  if (defaults.reads_rope) spec.rope = rope_from_config(config, spec, defaults.rope);
+  if (defaults.reads_rope) {
+    spec.rope = rope_from_config(config, spec, defaults.rope);
+    // The rule that stretches as texts get longer: the config holds the context before that.
+    if (spec.rope.scaling == RopeScaling::dynamic && spec.rope.factor > 1 && spec.rope.factor < 1000)
+      spec.context =
+          static_cast<std::int64_t>(std::min(static_cast<double>(spec.context) * spec.rope.factor, 2e9));
+  }
   return spec;
 }
 
@@ -102,6 +108,16 @@ std::vector<std::int64_t> windows_of_config(ConfigReader& config, const ModelSpe
   if (static_cast<std::int64_t>(windows.size()) != spec.n_layers)
     return windows;  // the spec's check refuses it
   return {};
+}
+
+std::vector<std::int64_t> same_windows(ConfigReader& config, const ModelSpec& spec, std::int64_t window) {
+  const std::string_view expected = window > 0 ? "sliding_attention" : "full_attention";
+  if (config.has("layer_types"))
+    for (const std::string& type : config.texts("layer_types"))
+      if (type != expected)
+        fail("{}: key layer_types: found '{}', expected '{}': this family's layers are all of one kind",
+             config.source(), type, expected);
+  return windows_of_config(config, spec, window, [](std::int64_t) { return true; });
 }
 
 std::vector<std::int64_t> qwen_windows(ConfigReader& config, const ModelSpec& spec) {

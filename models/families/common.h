@@ -34,6 +34,8 @@ Activation activation_of(const std::string& name, const ConfigReader& config, co
 // A window per layer: layer_types where the config has it, else as `slides` says; empty if none slides.
 std::vector<std::int64_t> windows_of_config(ConfigReader& config, const ModelSpec& spec, std::int64_t window,
                                             const std::function<bool(std::int64_t layer)>& slides);
+// The same window on every layer, which layer_types may only repeat.
+std::vector<std::int64_t> same_windows(ConfigReader& config, const ModelSpec& spec, std::int64_t window);
 // Qwen's keys: sliding_window counts where use_sliding_window is true, from layer max_window_layers on.
 std::vector<std::int64_t> qwen_windows(ConfigReader& config, const ModelSpec& spec);
 

@@ -38,7 +38,8 @@ ModelSpec gemma2_config(ConfigReader& config, bool reads_rope) {
                                            .reads_rope = reads_rope});
   make_gemma(spec);
   spec.post_norms = true;
-  config.claim({"hidden_act"});  // hidden_activation is what counts
+  config.claim(
+      {"hidden_act", "sliding_window_size"});  // hidden_activation and sliding_window are what counts
   spec.attn_scale = 1 / std::sqrt(config.real("query_pre_attn_scalar", 256));
   spec.qkv_bias = spec.attn_out_bias = config.boolean("attention_bias", false);
   config.expect("use_bidirectional_attention", false);

@@ -7,7 +7,7 @@ namespace {
 ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   ModelSpec spec = spec_of_config(config, {.kv_heads = 8, .context = 131072});
   const std::int64_t window = config.integer("sliding_window", config.is_null("sliding_window") ? 0 : 4096);
-  spec.windows = windows_of_config(config, spec, window, [](std::int64_t) { return true; });
+  spec.windows = same_windows(config, spec, window);
   return spec;
 }
 

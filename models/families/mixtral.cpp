@@ -21,7 +21,7 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   ModelSpec spec =
       spec_of_config(config, {.kv_heads = 8, .context = 131072, .eps = 1e-5, .rope = {.theta = 1e6}});
   const std::int64_t window = config.integer("sliding_window", 0);
-  spec.windows = windows_of_config(config, spec, window, [](std::int64_t) { return true; });
+  spec.windows = same_windows(config, spec, window);
   spec.n_experts = config.integer("num_local_experts", 8);
   spec.experts_per_token = config.integer("num_experts_per_tok", 2);
   spec.d_expert = spec.d_mlp;

@@ -15,10 +15,13 @@ constexpr PartName kGgufPerLayer[] = {
 };
 
 ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
-  ModelSpec spec = spec_of_config(config, {.context = 4096, .eps = 1e-5, .rope = {.fraction = 1}});
+  ModelSpec spec =
+      spec_of_config(config, {.context = 4096, .eps = 1e-5, .rope = {.fraction = 1, .original = 4096}});
   const std::int64_t window = config.integer("sliding_window", 0);
-  spec.windows = windows_of_config(config, spec, window, [](std::int64_t) { return true; });
-  config.expect("attention_bias", false);
+  spec.windows = same_windows(config, spec, window);
+  for (const char* key : {"attention_bias", "mlp_bias", "lm_head_bias"}) config.expect(key, false);
+  for (const char* key : {"full_attn_mod", "interpolate_factor"})
+    config.expect(key, 1);  // Phi-4-mini's files
   return spec;
 }
 

@@ -8,6 +8,7 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   ModelSpec spec = spec_of_config(config, {.kv_heads = 32, .context = 32768});
   spec.qkv_bias = true;
   spec.windows = qwen_windows(config, spec);
+  config.expect("use_mrope", false);
   return spec;
 }
 

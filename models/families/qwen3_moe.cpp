@@ -36,7 +36,7 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   const bool slides = config.boolean("use_sliding_window", false);
   const std::int64_t window = config.integer("sliding_window", config.is_null("sliding_window") ? 0 : 4096);
   config.claim({"max_window_layers"});
-  spec.windows = windows_of_config(config, spec, slides ? window : 0, [](std::int64_t) { return true; });
+  spec.windows = same_windows(config, spec, slides ? window : 0);
 
   const bool other_name = config.has("num_local_experts");  // what transformers 5 writes
   spec.n_experts = config.integer(other_name ? "num_local_experts" : "num_experts", 128);

@@ -98,8 +98,8 @@ RopeSpec rope_from_config(ConfigReader& config, const ModelSpec& spec, const Rop
   else
     config.expect("partial_rotary_factor", 1.0);
   std::optional<double> outer_original;
-  if (config.has("original_max_position_embeddings"))
-    outer_original = config.real("original_max_position_embeddings");
+  if (defaults.original > 0 || config.has("original_max_position_embeddings"))
+    outer_original = config.real("original_max_position_embeddings", defaults.original);
   config.claim({"original_max_position_embeddings", "rope_scaling", "rope_parameters"});
   for (const char* key : {"rope_scaling", "rope_parameters"}) {
     if (!config.has(key)) continue;
@@ -157,7 +157,9 @@ RopeSpec rope_from_gguf(GgufReader& metadata, const ModelFiles& files, const Mod
     rope.original_context = metadata.real("rope.scaling.original_context_length", context);
     rope.beta_fast = metadata.real("rope.scaling.yarn_beta_fast", 32);
     rope.beta_slow = metadata.real("rope.scaling.yarn_beta_slow", 1);
-    rope.attention_factor = metadata.real("rope.scaling.attn_factor", 1) * yarn_magnitude(rope.factor, 1);
+    // A config's attention_factor, where it had one, is written as the yarn_ key.
+    rope.attention_factor = metadata.real("rope.scaling.yarn_attn_factor", yarn_magnitude(rope.factor, 1)) *
+                            metadata.real("rope.scaling.attn_factor", 1);
   } else if (type != "none" && type != "longrope") {
     fail("{}: key rope.scaling.type: found '{}', expected none, linear, yarn or longrope", metadata.source(),
          type);

@@ -11,6 +11,7 @@ namespace sonde {
 struct RopeDefaults {
   double theta = 10000;
   double fraction = 0;  // of a head's dimensions that turns; 0: all, and no key changes that
+  double original = 0;  // context before stretching; 0: as the scaling rule says, or max_position_embeddings
 };
 
 // rope_parameters, or rope_theta with rope_scaling.

@@ -39,6 +39,7 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
                                            .rope = {.fraction = 0.25}});
   make_stablelm(spec, config.boolean("qk_layernorm", false), config.boolean("use_parallel_residual", false));
   spec.qkv_bias = config.boolean("use_qkv_bias", false);
+  config.expect("rotary_scaling_factor", 1.0);
   return spec;
 }
 

@@ -39,11 +39,12 @@ ModelSpec spec_from_config(ConfigReader& config, const ModelFiles&) {
   make_starcoder2(spec);
   spec.qkv_bias = spec.attn_out_bias = spec.mlp_bias = config.boolean("use_bias", true);
   const std::int64_t window = config.integer("sliding_window", 0);
-  spec.windows = windows_of_config(config, spec, window, [](std::int64_t) { return true; });
+  spec.windows = same_windows(config, spec, window);
   config.expect("mlp_type", "default");
   config.expect("norm_type", "layer_norm");
   config.expect("scale_attn_weights", true);
-  config.claim({"activation_function", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32"});
+  config.claim({"activation_function", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32",
+                "layer_norm_epsilon"});  // norm_epsilon is what counts
   return spec;
 }
 

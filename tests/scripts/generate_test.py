@@ -229,7 +229,7 @@ def test_bad_input(b):
     assert "no prompts" in refused([])
     assert "--temperature" in refused([{"ids": [1]}], "--temperature", 2, code=2)
     assert "--captures" in refused([{"ids": [1]}], "--sites", "logits", code=2)
-    for option, value in (("--top-p", 0), ("--top-k", -1), ("--temperature", 0), ("--min-p", 2), ("--repetition-penalty", 0), ("--max-new", 0), ("--context", 257), ("--sequences", 0)):
+    for option, value in (("--top-p", 0), ("--top-k", -1), ("--temperature", 0), ("--min-p", 2), ("--repetition-penalty", 0), ("--max-new", 0), ("--context", 2**31), ("--sequences", 0)):
         result = b.generate(option, value, code=2)
         assert option in result.stderr, result.stderr
     assert "--out" in run("generate", b.model, "--prompts", b.prompts, "--greedy", code=2).stderr

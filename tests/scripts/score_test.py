@@ -238,7 +238,7 @@ def test_bad_input(b):
     assert "found 2" in b.score("--texts", texts, "--choices", "choices", "--answer", "answer", code=1).stderr
     assert "300" in b.score("--ids", write_lines(b.tmp + "/bad.jsonl", [{"ids": [1, 300]}]), code=1).stderr
     assert "ids" in b.score("--ids", texts, code=1).stderr
-    assert "257" in b.score("--ids", b.file, "--context", 257, code=2).stderr
+    assert "2147483648" in b.score("--ids", b.file, "--context", 2**31, code=2).stderr
 
 
 with tempfile.TemporaryDirectory() as folder:
