@@ -1,12 +1,10 @@
 // The forward against the float64 oracle, for shapes that no golden has: sizes that divide nothing, one head,
 // one kv head, head widths from 2 to 256, every RoPE rule, both config generations, documents of 1 to 257
 // tokens together.
-#include "tests/oracle/llama_forward.h"
-
 #include <gtest/gtest.h>
 
-#include "tests/models/activations.h"
 #include "tests/models/model_folder.h"
+#include "tests/models/oracle_compare.h"
 
 namespace sonde::test {
 namespace {
@@ -91,8 +89,21 @@ std::vector<Case> cases() {
   return list;
 }
 
-oracle::Llama oracle_of(const TinyLlama& m) {
-  oracle::Llama o;
+// "model.layers.0.self_attn.q_proj.weight" -> "0.q"
+std::string oracle_name(std::string name) {
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    if (const auto at = name.find(from); at != std::string::npos) name.replace(at, from.size(), to);
+  };
+  for (const char* gone : {".weight", "model.", "layers.", "self_attn.", "mlp.", "_proj"}) replace(gone, "");
+  for (const auto& [from, to] :
+       {std::pair{"embed_tokens", "embed"}, std::pair{"lm_head", "head"}, std::pair{"input_layernorm", "ln1"},
+        std::pair{"post_attention_layernorm", "ln2"}})
+    replace(from, to);
+  return name == "norm" ? "ln_final" : name;
+}
+
+oracle::Decoder oracle_of(const TinyLlama& m) {
+  oracle::Decoder o;
   o.layers = m.layers;
   o.width = m.width;
   o.heads = m.heads;
@@ -127,31 +138,6 @@ std::vector<Ids> documents(int vocab, unsigned seed, const std::vector<int>& len
   return result;
 }
 
-double norm_of(const oracle::Array& a) {
-  double squares = 0;
-  for (double x : a.values) squares += x * x;
-  return std::sqrt(squares);
-}
-
-void expect_close(const Activations& found, const oracle::Activations& expected, const std::string& what) {
-  for (const auto& [site, captured] : found) {
-    ASSERT_TRUE(expected.count(site)) << site;
-    const oracle::Array& array = expected.at(site);
-    const bool scores = site.ends_with("hook_attn_scores") || site.ends_with("hook_pattern");
-    const auto values = scores ? rows_first(array.values, array.shape[0], array.shape[1]) : array.values;
-    double error = relative_error(captured.values, values);
-    // The scores of one token are a few dot products, any of them near zero: measured against |q| |k| /
-    // sqrt(E).
-    if (site.ends_with("hook_attn_scores") && array.shape[1] == 1) {
-      const std::string attn = site.substr(0, site.rfind('.') + 1);
-      const oracle::Array& q = expected.at(attn + "hook_rot_q");
-      error *= norm_of(array) * std::sqrt(q.shape.back()) /
-               (norm_of(q) * norm_of(expected.at(attn + "hook_rot_k")));
-    }
-    EXPECT_LE(error, 5e-6) << what << ", " << site;
-  }
-}
-
 class OracleForward : public ::testing::TestWithParam<Case> {};
 
 TEST_P(OracleForward, EveryHookAgrees) {
@@ -160,7 +146,7 @@ TEST_P(OracleForward, EveryHookAgrees) {
   const std::vector<Ids> inputs = documents(tiny.vocab, seed, GetParam().lengths);
   oracle::Weights weights;
   for (const auto& [name, tensor] : random_weights(tiny, seed))
-    weights[name] = std::vector<double>(tensor.second.begin(), tensor.second.end());
+    weights[oracle_name(name)] = std::vector<double>(tensor.second.begin(), tensor.second.end());
 
   const auto backend = make_cpu_backend();
   std::vector<Activations> all[2], fused;

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/models/model_folder.h"
-#include "tests/oracle/llama_forward.h"
+#include "tests/oracle/decoder_forward.h"
 
 namespace sonde::test {
 namespace {
@@ -40,6 +40,33 @@ TEST(Rope, FrequenciesOfEveryRule) {
         SCOPED_TRACE(std::string(name) + " " + std::to_string(d_head) + " " + std::to_string(length));
         expect_close(rope_frequencies(spec, d_head, length), oracle::frequencies(rope, d_head, length));
       }
+}
+
+TEST(Rope, LongRopeChoosesByLength) {
+  RopeSpec spec;
+  spec.scaling = RopeScaling::longrope;
+  spec.original_context = 4096;
+  spec.short_factors = {1, 1.5, 2};
+  spec.long_factors = {2, 8, 64};
+  const oracle::Rope rope{
+      .rule = "longrope", .original = 4096, .short_factor = {1, 1.5, 2}, .long_factor = {2, 8, 64}};
+  for (const int length : {1, 4095, 4096, 4097, 131072})
+    expect_close(rope_frequencies(spec, 6, length), oracle::frequencies(rope, 6, length));
+}
+
+// An angle of a million turns keeps its place in the turn: positions times frequencies are doubles.
+TEST(Rope, LargePositionsKeepTheirAngle) {
+  RopeSpec rope;
+  rope.theta = 1e6;
+  RopeRows rows(rope, 4);
+  const std::int32_t position = 999983, starts[] = {0, 1}, positions[] = {position};
+  const auto row = rows.rows(Documents{starts}, positions);
+  const RopeTable table = rows.table();
+  for (int i = 0; i < 2; ++i) {
+    const long double angle = position * std::pow(1e6L, -2.0L * i / 4);
+    EXPECT_NEAR(table.cos.row(row[0])[i], std::cos(angle), 1e-7) << i;
+    EXPECT_NEAR(table.sin.row(row[0])[i], std::sin(angle), 1e-7) << i;
+  }
 }
 
 TEST(Rope, DivisorsDivide) {
