@@ -58,8 +58,7 @@ std::vector<TensorRow> tensors_of(const ModelFiles& files, const ModelSpec& spec
   TensorNames names = family_of(files).names(files.format(), spec);
   if (files.find("blk.0.ffn_gate.0.weight") != nullptr) names.stacked_experts = false;
   // A config of one line can ask for layers times experts rows: the first that is not in the files ends it.
-  return name_tensors(spec, names,
-                      [&](const TensorRow& row) { find_tensor(files, row, spec.n_experts); });
+  return name_tensors(spec, names, [&](const TensorRow& row) { find_tensor(files, row, spec.n_experts); });
 }
 
 }  // namespace sonde
