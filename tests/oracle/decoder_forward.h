@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -59,6 +60,8 @@ struct Array {
   std::vector<double> values;
 };
 using Activations = std::map<std::string, Array>;  // hook name -> [T, ...]; scores and pattern [H, T, T]
+// Changes what is at a point before anything reads it.
+using Change = std::function<void(const std::string& hook, Array& x)>;
 
 // Angle per position of each pair of dimensions, for a document of `length` tokens.
 inline std::vector<double> frequencies(const Rope& rope, int head_width, int length) {
@@ -131,7 +134,8 @@ inline double cap(double x, double most) { return most > 0 ? most * std::tanh(x 
 class Forward {
  public:
   using Values = std::vector<double>;
-  Forward(const Decoder& model, const Weights& weights) : m_(model), w_(weights) {}
+  Forward(const Decoder& model, const Weights& weights, Change change = {})
+      : m_(model), w_(weights), change_(std::move(change)) {}
 
   Activations operator()(std::span<const int> ids) {
     out_.clear();
@@ -159,8 +163,10 @@ class Forward {
   static void add(Values& x, const Values& y) {
     for (std::size_t i = 0; i < x.size(); ++i) x[i] += y[i];
   }
-  void put(const std::string& name, std::vector<int> shape, const Values& values) {
-    out_[name] = {std::move(shape), values};
+  void put(const std::string& name, std::vector<int> shape, Values& values) {
+    Array& x = out_[name] = {std::move(shape), values};
+    if (change_) change_(name, x);
+    values = x.values;
   }
   const Values* find(const std::string& name) const {
     const auto found = w_.find(name);
@@ -188,21 +194,24 @@ class Forward {
   Values norm(const Values& x, int d, const std::string& name, const std::string& hook, bool has_out) {
     const Values &weight = w_.at(name), *bias = find(name + ".bias");
     const int rows = static_cast<int>(x.size()) / d, weights = static_cast<int>(weight.size()) / d;
-    Values scale, normalized, y;
+    Values means, scale, normalized, y;
     for (int t = 0; t < rows; ++t) {
       double mean = 0, squares = 0;
       for (int i = 0; i < d && m_.centred_norms; ++i) mean += x[at(t, d, i)] / d;
       for (int i = 0; i < d; ++i) squares += (x[at(t, d, i)] - mean) * (x[at(t, d, i)] - mean);
+      means.push_back(mean);
       scale.push_back(std::sqrt(squares / d + m_.eps));
-      for (int i = 0; i < d; ++i) {
-        normalized.push_back((x[at(t, d, i)] - mean) / scale.back());
-        y.push_back(normalized.back() * weight[at(t % weights, d, i)] +
-                    (bias == nullptr ? 0 : (*bias)[static_cast<std::size_t>(i)]));
-      }
     }
-    if (hook.empty()) return y;
-    put(hook + "hook_scale", {rows, 1}, scale);
-    put(hook + "hook_normalized", {rows, d}, normalized);
+    if (!hook.empty()) put(hook + "hook_scale", {rows, 1}, scale);
+    for (int t = 0; t < rows; ++t)
+      for (int i = 0; i < d; ++i)
+        normalized.push_back((x[at(t, d, i)] - means[static_cast<std::size_t>(t)]) /
+                             scale[static_cast<std::size_t>(t)]);
+    if (!hook.empty()) put(hook + "hook_normalized", {rows, d}, normalized);
+    for (int t = 0; t < rows; ++t)
+      for (int i = 0; i < d; ++i)
+        y.push_back(normalized[at(t, d, i)] * weight[at(t % weights, d, i)] +
+                    (bias == nullptr ? 0 : (*bias)[static_cast<std::size_t>(i)]));
     if (has_out) put(hook + "hook_out", {rows, d}, y);
     return y;
   }
@@ -255,21 +264,20 @@ class Forward {
   // hook: empty inside an expert; of: ".e" of expert e
   Values mlp(const Values& x, int f, const std::string& hook, const std::string& name,
              const std::string& of) {
-    const Values up = linear(x, m_.width, name + "up" + of, f);
-    const Values gate = m_.gated ? linear(x, m_.width, name + "gate" + of, f) : up;
+    Values up = linear(x, m_.width, name + "up" + of, f);
+    Values gate = m_.gated ? linear(x, m_.width, name + "gate" + of, f) : up;
+    if (!hook.empty()) put(hook + "hook_pre", {t_, f}, gate);
+    if (!hook.empty() && m_.gated) put(hook + "hook_pre_linear", {t_, f}, up);
     Values neurons;
     for (std::size_t i = 0; i < up.size(); ++i)
       neurons.push_back(activate(m_.activation, gate[i]) * (m_.gated ? up[i] : 1));
-    if (!hook.empty()) {
-      put(hook + "hook_pre", {t_, f}, gate);
-      if (m_.gated) put(hook + "hook_pre_linear", {t_, f}, up);
-      put(hook + "hook_post", {t_, f}, neurons);
-    }
+    if (!hook.empty()) put(hook + "hook_post", {t_, f}, neurons);
     return linear(neurons, f, name + "down" + of, m_.width);
   }
 
   Values route(const Values& x, const std::string& hook, const std::string& name) {
-    const Values logits = linear(x, m_.width, name + "router", m_.experts);
+    Values logits = linear(x, m_.width, name + "router", m_.experts);
+    put(hook + "hook_router_logits", {t_, m_.experts}, logits);
     Values indices, shares, y(x.size(), 0.0);
     for (int t = 0; t < t_; ++t) {
       const auto first = logits.begin() + t * m_.experts;
@@ -281,18 +289,21 @@ class Forward {
       std::stable_sort(order.begin(), order.end(), [&](int i, int j) { return first[i] > first[j]; });
       order.resize(static_cast<std::size_t>(m_.chosen));
       for (const int e : order) kept += std::exp(first[e] - most) / all;
-      const Values row(x.begin() + t * m_.width, x.begin() + (t + 1) * m_.width);
       for (const int e : order) {
         indices.push_back(e);
         shares.push_back(std::exp(first[e] - most) / all / (m_.renormalise ? kept : 1));
-        const Values out = mlp(row, m_.expert_width, "", name, "." + std::to_string(e));
-        for (int i = 0; i < m_.width; ++i)
-          y[at(t, m_.width, i)] += shares.back() * out[static_cast<std::size_t>(i)];
       }
     }
-    put(hook + "hook_router_logits", {t_, m_.experts}, logits);
     put(hook + "hook_expert_indices", {t_, m_.chosen}, indices);
     put(hook + "hook_expert_weights", {t_, m_.chosen}, shares);
+    for (int t = 0; t < t_; ++t)
+      for (int c = 0; c < m_.chosen; ++c) {
+        const Values row(x.begin() + t * m_.width, x.begin() + (t + 1) * m_.width);
+        const auto expert = static_cast<int>(indices[at(t, m_.chosen, c)]);
+        const Values out = mlp(row, m_.expert_width, "", name, "." + std::to_string(expert));
+        for (int i = 0; i < m_.width; ++i)
+          y[at(t, m_.width, i)] += shares[at(t, m_.chosen, c)] * out[static_cast<std::size_t>(i)];
+      }
     return y;
   }
 
@@ -301,7 +312,7 @@ class Forward {
     const int window = m_.windows.empty() ? 0 : m_.windows[static_cast<std::size_t>(l)];
     const Rope& rope = m_.two_ropes && window > 0 ? m_.local_rope : m_.rope;
     Values q = linear(a, d, name + "q", heads * e), k = linear(a, d, name + "k", kv * e);
-    const Values v = linear(a, d, name + "v", kv * e);
+    Values v = linear(a, d, name + "v", kv * e);
     put(hook + "hook_q", {t_, heads, e}, q);
     put(hook + "hook_k", {t_, kv, e}, k);
     put(hook + "hook_v", {t_, kv, e}, v);
@@ -321,36 +332,42 @@ class Forward {
     Values scores(square, -std::numeric_limits<double>::infinity()), pattern(square, 0.0);
     Values z(q.size(), 0.0);
     for (int h = 0; h < heads; ++h)
-      for (int t = 0; t < t_; ++t) {
-        const int shared = h / (heads / kv), oldest = window > 0 ? std::max(0, t - window + 1) : 0;
-        double most = -std::numeric_limits<double>::infinity(), sum = 0;
-        for (int s = oldest; s <= t; ++s) {
+      for (int t = 0; t < t_; ++t)
+        for (int s = window > 0 ? std::max(0, t - window + 1) : 0; s <= t; ++s) {
           double dot = 0;
-          for (int i = 0; i < e; ++i) dot += q[at(t * heads + h, e, i)] * k[at(s * kv + shared, e, i)];
+          for (int i = 0; i < e; ++i)
+            dot += q[at(t * heads + h, e, i)] * k[at(s * kv + h / (heads / kv), e, i)];
           scores[at(h * t_ + t, t_, s)] = cap(dot * scale, m_.score_cap);
-          most = std::max(most, scores[at(h * t_ + t, t_, s)]);
         }
-        for (int s = oldest; s <= t; ++s) sum += std::exp(scores[at(h * t_ + t, t_, s)] - most);
-        for (int s = oldest; s <= t; ++s) {
-          const double p = std::exp(scores[at(h * t_ + t, t_, s)] - most) / sum;
-          pattern[at(h * t_ + t, t_, s)] = p;
-          for (int i = 0; i < e; ++i) z[at(t * heads + h, e, i)] += p * v[at(s * kv + shared, e, i)];
-        }
-      }
     put(hook + "hook_attn_scores", {heads, t_, t_}, scores);
+    for (int row = 0; row < heads * t_; ++row) {
+      double most = -std::numeric_limits<double>::infinity(), sum = 0;
+      for (int s = 0; s < t_; ++s) most = std::max(most, scores[at(row, t_, s)]);
+      if (std::isinf(most)) continue;  // nothing is seen: the pattern is 0
+      for (int s = 0; s < t_; ++s) sum += std::exp(scores[at(row, t_, s)] - most);
+      for (int s = 0; s < t_; ++s) pattern[at(row, t_, s)] = std::exp(scores[at(row, t_, s)] - most) / sum;
+    }
     put(hook + "hook_pattern", {heads, t_, t_}, pattern);
+    for (int h = 0; h < heads; ++h)
+      for (int t = 0; t < t_; ++t)
+        for (int s = 0; s < t_; ++s)
+          for (int i = 0; i < e; ++i)
+            z[at(t * heads + h, e, i)] +=
+                pattern[at(h * t_ + t, t_, s)] * v[at(s * kv + h / (heads / kv), e, i)];
     put(hook + "hook_z", {t_, heads, e}, z);
     return linear(z, heads * e, name + "o", d);
   }
 
   const Decoder& m_;
   const Weights& w_;
+  Change change_;
   Activations out_;
   int t_ = 0;
 };
 
-inline Activations forward(const Decoder& model, const Weights& weights, std::span<const int> ids) {
-  return Forward(model, weights)(ids);
+inline Activations forward(const Decoder& model, const Weights& weights, std::span<const int> ids,
+                           const Change& change = {}) {
+  return Forward(model, weights, change)(ids);
 }
 
 }  // namespace oracle
