@@ -11,8 +11,9 @@
 namespace sonde::cpu {
 namespace {
 
-constexpr std::int64_t kBlockRows = 192;       // x block: 192 rows x 384 words = 295 KB, in L2
-constexpr std::int64_t kBlockWords = 384;      // panel slice: 384 x 16 words = 24 KB, in L1
+constexpr std::int64_t kBlockRows = 192;       // x block: 192 rows x 256 words = 196 KB, in L2
+constexpr std::int64_t kBlockWords = 256;      // panel slice: 256 x 16 or 32 words = 16 or 32 KB, in L1
+static_assert(kBlockWords % kGemmChain == 0);  // so no chain is cut, nor a block of quantised weights
 constexpr std::int64_t kSmallBlock = 1 << 17;  // an x block of all K below this is not cut: panels stream
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -28,7 +29,6 @@ void prefetch(const std::byte* from, const std::byte* to) {
 
 // Where a task finds a panel's words from `word` on, over k values.
 struct PackedPanels {
-  static constexpr std::int64_t kAlign = 1;  // k values a block of K is a multiple of
   const PackedWeight& w;
   std::int64_t scratch_bytes(std::int64_t) const { return 0; }
   const std::byte* panel(std::byte*, std::int64_t p, std::int64_t word, std::int64_t) const {
@@ -37,7 +37,6 @@ struct PackedPanels {
   const std::byte* next(std::int64_t p, std::int64_t word) const { return panel(nullptr, p, word, 0); }
 };
 struct RawPanels {
-  static constexpr std::int64_t kAlign = 256;  // the longest block of any type
   const RawWeight& w;
   std::int64_t panel_bytes(std::int64_t k) const {
     const GemmKernel& g = w.kernel();
@@ -57,9 +56,7 @@ void run(const Task& task, Tensor y, Tensor x, const Panels& panels, const float
   const GemmKernel& g = w.kernel();
   const std::int64_t words = ceil_div(w.k(), g.k_step);
   const bool whole = task.rows * words * 4 <= kSmallBlock;
-  const std::int64_t blocks = whole ? 1 : ceil_div(words, kBlockWords),
-                     align = ceil_div(Panels::kAlign, g.k_step);
-  const std::int64_t block_words = ceil_div(ceil_div(words, blocks), align) * align;
+  const std::int64_t block_words = whole ? words : kBlockWords;
   // Tiles of nearly equal height: 8 rows are 4 + 4 rather than 6 + 2, whose chains would wait for each other.
   const std::int64_t tiles = ceil_div(task.rows, g.mr);
   const auto tile_row = [&](std::int64_t i) { return task.rows * i / tiles; };

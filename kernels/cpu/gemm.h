@@ -1,5 +1,5 @@
 // y = x w' + bias over a packed weight: tiles of the micro-kernel, split over threads by rows and panels.
-// Every output is one chain over k (kernel_table.h), so the split never shows in the bits.
+// Every output is the same sum of chains over k (kernel_table.h), so the split never shows in the bits.
 #pragma once
 
 #include "kernels/backend.h"

@@ -9,8 +9,11 @@
 namespace sonde::cpu {
 
 // One GEMM micro-kernel: y [rows, cols] (+)= x [rows, k] w' [cols, k]. Both operands are packed in words of 4
-// bytes (x) and `w_bytes` (w), one word per k_step values of k. Each output is one chain of fused
-// multiply-adds over k in order, whatever `rows` is and wherever k is cut: equal bits for any tiling.
+// bytes (x) and `w_bytes` (w), one word per k_step values of k. Each output is the sum of chains of fused
+// multiply-adds over kGemmChain values of k in order, whatever `rows` is and at whichever multiple of
+// kGemmChain k is cut: equal bits for any tiling.
+inline constexpr std::int64_t kGemmChain = 256;
+
 struct GemmKernel {
   const char* name;
   int mr;       // most rows of a tile

@@ -17,7 +17,7 @@ oracle::Values rounded(oracle::Values x) {
   return x;
 }
 
-// One chain of K roundings is off like a random walk.
+// A chain of roundings is off like a random walk.
 double tolerance(const Shape& s) { return 1e-7 + 3e-8 * std::sqrt(static_cast<double>(s.k)); }
 
 class Linear : public testing::TestWithParam<CpuPath> {
