@@ -9,7 +9,7 @@ function(add_emulated_tests name labels library folder)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/emulation/*.cpp
        ${CMAKE_CURRENT_SOURCE_DIR}/emulation/${folder}/*.cpp)
   add_executable(test_${name} ${sources})
-  target_link_libraries(test_${name} PRIVATE ${library} sonde_warnings GTest::gmock GTest::gtest_main)
+  target_link_libraries(test_${name} PRIVATE ${library} GTest::gmock GTest::gtest_main)
   target_compile_options(test_${name} PRIVATE ${kernel_flags})
   add_test(NAME ${name} COMMAND test_${name})
   set_tests_properties(${name} PROPERTIES LABELS "${labels}")
@@ -22,6 +22,14 @@ endif()
 
 if(NOT TARGET sonde_devices)
   return()
+endif()
+
+file(GLOB backend_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/emulation/backend/*.cpp)
+if(backend_tests)
+  add_executable(test_emulation_backend ${backend_tests})
+  target_link_libraries(test_emulation_backend PRIVATE sonde_devices sonde_warnings GTest::gtest_main)
+  add_test(NAME emulation_backend COMMAND test_emulation_backend)
+  set_tests_properties(emulation_backend PROPERTIES LABELS emu)
 endif()
 
 # The op tests of kernels/cuda, whose parameter names the device, in other orders and against the other builds.

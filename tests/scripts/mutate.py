@@ -19,8 +19,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from mutations import MUTATIONS  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIBRARY = {"plain": "sonde_emulated", "race": "sonde_emulated_race"}
-PROGRAM = {"plain": "test_kernels", "race": "test_kernels_race"}
+LIBRARY = {"plain": "sonde_emulated", "backend": "sonde_emulated", "race": "sonde_emulated_race"}
+PROGRAM = {"plain": "test_kernels", "backend": "test_emulation_backend", "race": "test_kernels_race"}
 
 
 def compile_command(build, library, source):

@@ -10,7 +10,7 @@ class Mutation:
     old: str
     new: str
     tests: str      # a filter of GoogleTest's; the first failure is enough
-    mode: str = "plain"  # or race
+    mode: str = "plain"  # or backend, race
     settings: str = ""   # SONDE_EMULATION
     compiled: str = ""   # for a header: the source that is compiled with it
     in_ci: bool = False
@@ -106,7 +106,7 @@ MUTATIONS = [
     Mutation("norm_uninitialised", "norm: the sum of squares starts anywhere", "norm.cu", "float squares = 0;",
              "float squares;", NORM, in_ci=True),
     Mutation("norm_four_of_three", "norm: the fourth value is not counted", "norm.cu",
-             "add(v.y), add(v.z), add(v.w);", "add(v.y), add(v.z);", NORM),
+             "add(v.y), add(v.z), add(v.w);", "add(v.y), add(v.z);", "Norms.*", "backend"),
     Mutation("norm_no_mean", "LayerNorm: the mean is not taken off", "norm.cu", "if (layer) {", "if (false) {", NORM),
     Mutation("norm_wrong_head", "norm per head: the weight of the first head for all", "norm.cu",
              "t.weight + part * t.weight_stride;", "t.weight;", HEADS),
@@ -124,17 +124,15 @@ MUTATIONS = [
     Mutation("route_chosen_again", "router: an expert is chosen twice", "experts.cu", "p[expert] = -1;", "", ROUTE),
     Mutation("score_no_maximum", "log-softmax: the maximum is not taken off", "log_softmax.cu",
              "- static_cast<double>(largest) - log(sum)", "- log(sum)", SCORE),
-    Mutation("score_not_copied_yet", "log-softmax: the host doesn't wait for the copy", "log_softmax.cu",
-             "\"copying to the host\"); wait();", "\"copying to the host\");", SCORE),
     Mutation("scatter_overwrites", "scatter: the row is replaced, not added to", "experts.cu",
              "fmaf(weights[row], x, y)", "weights[row] * x", SCATTER),
     Mutation("embed_wrong_index", "embedding: the row's number for its id", "embed.cu", "index != nullptr ? index[r] : r",
              "r", EMBED, in_ci=True),
     Mutation("embed_block_offset", "embedding: every eight values are a block's first", "embed.cu",
-             "static_cast<int>(c % Format::kValues));", "0);", EMBED),
+             "static_cast<int>(c % Format::kValues));", "0);", "Dequantise.*", "backend"),
     # ---- streams and memory
     Mutation("upload_segment_too_early", "uploads: a pinned segment is written while it is copied", "memory.cu",
-             "check(cudaEventSynchronize(copied_[segment_]), \"waiting for an upload\");", "", LINEAR, compiled=""),
+             "check(cudaEventSynchronize(copied_[segment_]), \"waiting for an upload\");", "", "Uploads.*", "backend"),
     Mutation("host_reads_too_early", "captures: the host reads before the copy is done", "gpu_backend.cu",
              "\"copying to the host\"); wait();", "\"copying to the host\");", NORM),
     Mutation("wrong_stream", "a copy to the host in the default stream", "gpu_backend.cu",
