@@ -77,7 +77,7 @@ run_tests() {  # preset, then arguments of ctest
 
 # The rooms' tests once more under sanitizers: every fourth of them, or all with --long; counts of trials stay short.
 # Threads are in the kernels and in the store's writer; --long runs the models' under TSan, too.
-asan_rooms=(test_runtime test_kernels test_io test_models)
+asan_rooms=(test_runtime test_kernels test_distributed test_io test_models)
 tsan_rooms=(test_kernels test_io)
 if [ "$long" = yes ]; then tsan_rooms+=(test_models); fi
 rooms_pattern() { printf '^(%s)$' "$(IFS='|'; echo "${*#test_}")"; }

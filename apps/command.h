@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "distributed/communicator.h"
+
 namespace sonde {
 
 namespace po = boost::program_options;
@@ -28,10 +30,10 @@ bool parse_yes_no(const po::variables_map& values, const std::string& option, bo
 int run_describe(const Arguments& arguments);
 int run_hooks(const Arguments& arguments);
 int run_tokenize(const Arguments& arguments);
-int run_extract(const Arguments& arguments);
+int run_extract(const Arguments& arguments, Communicator& world);
 int run_generate(const Arguments& arguments);
 int run_score(const Arguments& arguments);
-int run_probe(const Arguments& arguments);
+int run_probe(const Arguments& arguments, Communicator& world);
 int run_depth(const Arguments& arguments);
 int run_store(const Arguments& arguments);
 int run_bench(const Arguments& arguments);

@@ -8,13 +8,18 @@
 #include "apps/command.h"
 #include "apps/model_options.h"
 #include "apps/progress.h"
+#include "apps/ranks.h"
+#include "distributed/agreement.h"
 #include "io/activation_store.h"
+#include "io/hash.h"
 #include "kernels/cpu/peak.h"
 #include "models/edit_file.h"
 #include "models/extraction.h"
 #include "models/family.h"
+#include "models/shared_extraction.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
+#include "runtime/stop_signal.h"
 
 namespace sonde {
 namespace {
@@ -84,6 +89,7 @@ po::options_description extract_options() {
       "out", po::value<std::string>(), "folder of the store");
   add_chat_options(o);
   add_model_options(o);
+  add_mesh_options(o);
   return o;
 }
 
@@ -167,15 +173,52 @@ void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const Extra
              human_seconds(flops / (kUsualFraction * peak)), 100 * kUsualFraction, peak * 1e-9);
 }
 
+struct Run {
+  const Model& model;
+  Backend& backend;
+  const Inputs& inputs;
+  const ExtractionOptions& options;
+  const ExtractionPlan& plan;
+  std::vector<Edit> edits;
+};
+
+Outcome run_alone(Run run, const StoreSchema& schema, const std::filesystem::path& out,
+                  const std::function<void(const Progress&)>& report) {
+  const auto writer = StoreWriter::open(out, schema, store_documents(run.inputs));
+  if (writer->committed_rows() > 0)
+    fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
+  return run_extraction(run.model, run.backend, run.inputs, run.options, run.plan, std::move(run.edits),
+                        *writer, report);
+}
+
+Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesystem::path& out,
+                        Communicator& world, const Mesh& mesh,
+                        const std::function<void(const Progress&)>& report) {
+  agree(world, "the model", run.model.name + " " + run.model.fingerprint, "give every rank the same MODEL");
+  agree(world, "what decides the rows",
+        fmt::format("sha256 {} over model, inputs, options and compute path ({} rows, path {})",
+                    sha256_hex(schema.identity.dump(-1, ' ', false, Json::error_handler_t::replace)),
+                    schema.total_rows, schema.identity["compute"]["path"].get<std::string>()),
+        "give every rank the same command line, texts and tokenizer");
+  const auto writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs),
+                                              part_batch_rows(run.plan), world, describe_rank(mesh, world));
+  if (writer->committed_rows() > 0 && world.rank() == 0)
+    fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
+  return run_shared_extraction(run.model, run.backend, run.inputs, run.options, run.plan,
+                               std::move(run.edits), *writer, world, report);
+}
+
 }  // namespace
 
-int run_extract(const Arguments& arguments) {
+int run_extract(const Arguments& arguments, Communicator& world) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, extract_options(), {"MODEL"}, values)) return 0;
   for (const char* needed : {"sites", "out"})
     if (!values.count(needed))
       throw UsageError(fmt::format("--{} is missing", needed), "--help shows examples");
 
+  const bool speaks = world.rank() == 0;
+  const Mesh mesh = lay_out_ranks(values, world);
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const std::filesystem::path out = values["out"].as<std::string>();
   const ModelSpec spec = read_spec(ModelFiles::open(model_options.path), model_options.ignored);
@@ -187,11 +230,12 @@ int run_extract(const Arguments& arguments) {
   if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
   check_edits(edits.edits, spec, inputs, plan);
   if (values.count("dry-run")) {
-    print_dry_run(spec, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
+    if (speaks) print_dry_run(spec, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
     return 0;
   }
 
   read_weight_formats(values, true);
+  catch_stop_signals();
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const Model model = Model::load(model_options.path, load_options(model_options, head), *backend);
@@ -199,23 +243,28 @@ int run_extract(const Arguments& arguments) {
   run.tokenizer_fingerprint = tokenizer_fingerprint;
   run.edits = edits.json;
   const StoreSchema schema = make_schema(spec, inputs, options, plan, run);
-  const auto writer = StoreWriter::open(out, schema, store_documents(inputs));
+  if (speaks)
+    fmt::print(stderr, "{} on {}, {} ({})\n{} documents, {} tokens, {} rows at {} sites, {} as {} in {}\n",
+               model.name, backend->describe(), model_options.dtype, run.compute_path, inputs.size(),
+               plan.tokens, schema.total_rows, schema.sites.size(),
+               human_bytes(static_cast<double>(store_bytes(schema))), name(schema.dtype), out.string());
 
-  fmt::print(stderr, "{} on {}, {} ({})\n{} documents, {} tokens, {} rows at {} sites, {} as {} in {}\n",
-             model.name, backend->describe(), model_options.dtype, run.compute_path, inputs.size(),
-             plan.tokens, schema.total_rows, schema.sites.size(),
-             human_bytes(static_cast<double>(store_bytes(schema))), name(schema.dtype), out.string());
-  if (writer->committed_rows() > 0)
-    fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
-
+  const bool alone = world.size() == 1 && !written_by_ranks(out);
   ProgressLine progress;
   std::int64_t tokens_run = 0;
-  run_extraction(model, *backend, inputs, options, plan, std::move(edits.edits), *writer,
-                 [&](const Progress& p) {
-                   tokens_run = p.tokens_done;
-                   progress(p);
-                 });
+  const auto report = [&](const Progress& p) {
+    tokens_run = alone ? p.tokens_done : p.tokens_total;  // of all ranks
+    if (speaks) progress(p);
+  };
+  Run job{model, *backend, inputs, options, plan, std::move(edits.edits)};
+  const Outcome outcome = alone ? run_alone(std::move(job), schema, out, report)
+                                : run_with_others(std::move(job), schema, out, world, mesh, report);
+  if (!speaks) return outcome == Outcome::complete ? 0 : kStoppedExit;
   progress.finish();
+  if (outcome == Outcome::stopped) {
+    fmt::print(stderr, "stopped on request, what was done is committed: the same command goes on\n");
+    return kStoppedExit;
+  }
   fmt::print(stderr, "done: {} rows in {}, {:.0f} tok/s\n", schema.total_rows,
              human_seconds(progress.seconds()), static_cast<double>(tokens_run) / progress.seconds());
   return 0;

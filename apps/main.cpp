@@ -1,14 +1,18 @@
-// sonde SUBCOMMAND: finds the subcommand and turns exceptions into one error line and an exit code.
+// sonde SUBCOMMAND: finds the subcommand and turns exceptions into one error line and an exit code. Of
+// several ranks one that fails ends all.
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <new>
 #include <string_view>
+#include <thread>
 
 #include "apps/command.h"
+#include "distributed/world.h"
 #include "io/file_util.h"
 #include "runtime/error.h"
 
@@ -18,22 +22,24 @@ using namespace sonde;
 
 struct Subcommand {
   std::string_view name;
-  int (*run)(const Arguments&);
+  int (*run)(const Arguments&);                          // on one rank
+  int (*run_on_ranks)(const Arguments&, Communicator&);  // on any number of them
   std::string_view summary;
 };
 
 constexpr Subcommand kSubcommands[] = {
-    {"describe", run_describe, "what a model is: architecture, tensors, memory, tokenizer, hook points"},
-    {"hooks", run_hooks, "the points of a model that can be captured and edited"},
-    {"tokenize", run_tokenize, "text to token ids and back"},
-    {"extract", run_extract, "run texts through a model and record activations"},
-    {"generate", run_generate, "continue prompts"},
-    {"score", run_score, "log-probabilities, loss and perplexity of texts; choices ranked"},
-    {"probe", run_probe, "train probes on a store, or apply them"},
-    {"depth", run_depth, "at which layer can a probe read a concept: extract and probe in one"},
-    {"store", run_store, "check, show, compare and merge activation stores"},
-    {"bench", run_bench, "tokens per second as a fraction of what the machine can do"},
-    {"devices", run_devices, "what this machine computes with"},
+    {"describe", run_describe, nullptr,
+     "what a model is: architecture, tensors, memory, tokenizer, hook points"},
+    {"hooks", run_hooks, nullptr, "the points of a model that can be captured and edited"},
+    {"tokenize", run_tokenize, nullptr, "text to token ids and back"},
+    {"extract", nullptr, run_extract, "run texts through a model and record activations"},
+    {"generate", run_generate, nullptr, "continue prompts"},
+    {"score", run_score, nullptr, "log-probabilities, loss and perplexity of texts; choices ranked"},
+    {"probe", nullptr, run_probe, "train probes on a store, or apply them"},
+    {"depth", run_depth, nullptr, "at which layer can a probe read a concept: extract and probe in one"},
+    {"store", run_store, nullptr, "check, show, compare and merge activation stores"},
+    {"bench", run_bench, nullptr, "tokens per second as a fraction of what the machine can do"},
+    {"devices", run_devices, nullptr, "what this machine computes with"},
 };
 
 void print_usage(std::FILE* out) {
@@ -54,38 +60,65 @@ void spin_shortly(char** argv) {
   execv(self.c_str(), argv);  // if that fails, waiting is slower and nothing else
 }
 
-int report(const char* kind, const Error& error, int code) {
+int report(const Communicator* world, const char* kind, const Error& error, int code) {
   // One line, whatever a hostile file put into the names that a message quotes.
   constexpr std::size_t kLongest = 4000;
-  fmt::print(stderr, "sonde: {}: {}", kind, printable(error.what(), kLongest));
-  if (!error.hint().empty()) fmt::print(stderr, ". HINT: {}", printable(error.hint(), kLongest));
-  fmt::print(stderr, "\n");
+  std::string line;
+  if (world && world->size() > 1) line += fmt::format("[rank {}] ", world->rank());
+  line += fmt::format("sonde: {}: {}", kind, printable(error.what(), kLongest));
+  if (!error.hint().empty()) line += fmt::format(". HINT: {}", printable(error.hint(), kLongest));
+  std::fputs((line + "\n").c_str(), stderr);  // in one piece: other ranks write, too
   return code;
 }
 
-int run_main(int argc, char** argv) {
+int run_main(int argc, char** argv, Communicator& world) {
   const std::string_view name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h" || name == "help") return print_usage(stdout), 0;
   if (name == "--version") return fmt::print("sonde {}\n", SONDE_VERSION), 0;
-  for (const Subcommand& command : kSubcommands)
-    if (command.name == name) return command.run({argv + 2, argv + argc});
+  for (const Subcommand& command : kSubcommands) {
+    if (command.name != name) continue;
+    if (command.run_on_ranks) return command.run_on_ranks({argv + 2, argv + argc}, world);
+    if (world.size() > 1)
+      throw UsageError(fmt::format("sonde {}: found {} ranks, expected one", name, world.size()),
+                       "start it without mpiexec");
+    return command.run({argv + 2, argv + argc});
+  }
   if (name.empty()) return print_usage(stderr), 2;
   throw UsageError(fmt::format("unknown subcommand '{}'", name), "`sonde --help` lists them");
+}
+
+// Runs `body`; what it throws becomes a line and an exit code.
+template <class Body>
+int catch_errors(const std::unique_ptr<Communicator>& world, const Body& body) {
+  try {
+    return body();
+  } catch (const UsageError& error) {
+    // All ranks have the same command line: the first one speaks and ends all.
+    if (world && world->rank() > 0) std::this_thread::sleep_for(std::chrono::seconds(2));
+    return report(world.get(), "usage error", error, 2);
+  } catch (const Error& error) {
+    return report(world.get(), "error", error, 1);
+  } catch (const std::bad_alloc&) {
+    return report(world.get(), "error", Error("out of memory"), 1);
+  } catch (const std::exception& error) {
+    return report(world.get(), "error", Error(error.what()), 1);
+  }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   spin_shortly(argv);
-  try {
-    return run_main(argc, argv);
-  } catch (const UsageError& error) {
-    return report("usage error", error, 2);
-  } catch (const Error& error) {
-    return report("error", error, 1);
-  } catch (const std::bad_alloc&) {
-    return report("error", Error("out of memory"), 1);
-  } catch (const std::exception& error) {
-    return report("error", Error(error.what()), 1);
-  }
+  std::unique_ptr<Communicator> world;
+  bool failed = true;
+  const int code = catch_errors(world, [&] {
+    world = join_world();
+    if (world->rank() > 0 && !std::freopen("/dev/null", "w", stdout))
+      fail("/dev/null: cannot open for writing");
+    const int result = run_main(argc, argv, *world);
+    failed = false;
+    return result;
+  });
+  if (failed && world) world->abort(code);
+  return code;
 }

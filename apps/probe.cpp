@@ -8,8 +8,11 @@
 
 #include "apps/command.h"
 #include "apps/probe_options.h"
+#include "apps/ranks.h"
+#include "distributed/agreement.h"
 #include "io/activation_store.h"
 #include "io/file_util.h"
+#include "io/hash.h"
 #include "io/table.h"
 #include "models/probe/output.h"
 #include "models/probe/probe.h"
@@ -85,7 +88,19 @@ po::options_description probe_options() {
       "dataset", po::value<std::string>(), "name in the results (default: the labels' file name)")(
       "out", po::value<std::string>(), "folder for the results");
   add_probe_options(o);
+  add_mesh_options(o);
   return o;
+}
+
+// What all ranks must have in common.
+std::string digest_of(const std::filesystem::path& store, const Arguments& arguments, const Table& table,
+                      std::span<const std::string> columns) {
+  Sha256 hash;
+  hash.update(read_file(store / "manifest.json"));
+  for (const std::string& argument : arguments) hash.update(argument + '\0');
+  for (const std::string& column : columns)
+    for (const std::string& label : table.column(column)) hash.update(label + '\0');
+  return "sha256 " + hash.finish_hex() + " over store, options and labels";
 }
 
 int run_apply(const Arguments& arguments) {
@@ -140,11 +155,16 @@ int run_apply(const Arguments& arguments) {
 
 }  // namespace
 
-int run_probe(const Arguments& arguments) {
-  if (!arguments.empty() && arguments[0] == "apply")
+int run_probe(const Arguments& arguments, Communicator& world) {
+  if (!arguments.empty() && arguments[0] == "apply") {
+    if (world.size() > 1)
+      throw UsageError(fmt::format("sonde probe apply: found {} ranks, expected one", world.size()));
     return run_apply({arguments.begin() + 1, arguments.end()});
+  }
   po::variables_map values;
   if (!parse_options(arguments, kHelp, probe_options(), {"STORE"}, values)) return 0;
+  const bool speaks = world.rank() == 0;
+  lay_out_ranks(values, world);
   const ProbeOptions options = read_probe_options(values);
   const std::filesystem::path out = required(values, "out");
   if (!values.count("labels")) throw UsageError("--labels is missing", "`sonde probe --help` shows examples");
@@ -168,13 +188,18 @@ int run_probe(const Arguments& arguments) {
                      split});
   }
 
+  agree(world, "what is probed", digest_of(store, arguments, table, columns),
+        "give every rank the same command line, store and labels");
   const std::vector<std::size_t> chosen = chosen_sites(*reader, values);
-  const bool terminal = isatty(STDERR_FILENO) != 0;
-  auto results = run_probes(store_features(*reader, chosen), tasks, options, probe_memory(values),
+  const std::int64_t memory = world.all_reduce(probe_memory(values) / ranks_here(world), Reduce::min);
+  const bool terminal = isatty(STDERR_FILENO) != 0 && speaks;
+  auto results = run_probes(store_features(*reader, chosen), tasks, options, memory, world,
                             [&](std::size_t done, std::size_t all) {
                               if (terminal)
                                 fmt::print(stderr, "\r{} of {} sites{}", done, all, done == all ? "\n" : "");
                             });
+  world.long_task();
+  if (!speaks) return 0;
   const std::string dataset = values.count("dataset") ? values["dataset"].as<std::string>()
                                                       : std::filesystem::path(label_files[0]).stem().string();
   std::vector<ProbeRun> runs;

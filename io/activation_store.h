@@ -62,6 +62,13 @@ struct SiteStatistics {
   std::vector<double> mean, mean_square, max_abs;  // [width] or [1]
 };
 
+// Batches [first_batch, end_batch) of a store; first_batch begins at row batch_row, of which those before
+// first_row are committed already.
+struct StoreStretch {
+  std::int64_t first_batch = 0, end_batch = 0;
+  std::int64_t batch_row = 0, first_row = 0, end_row = 0;
+};
+
 // Writes a store; a killed writer resumes at first_batch() and ends with identical bytes. Holds the store's
 // lock. Rows of parts follow one another: part I's rows and batches come before those of part I + 1 in a
 // single run, too.
@@ -84,6 +91,7 @@ class StoreWriter : public CaptureSink {
   virtual void put(Site site, Tensor rows, std::int64_t row0) override = 0;
   virtual void end_batch() = 0;
   virtual std::int64_t bytes_written() const = 0;
+  virtual void close() = 0;   // between batches: commits what has come, in a shard that ends here
   virtual void finish() = 0;  // waits for the disk, writes index.h5 and the totals, marks the store complete
 };
 

@@ -68,6 +68,12 @@ class ProbeOps {
   // x <- (L L')^-1 x for each of the C right-hand sides.
   void cholesky_solve(std::span<double> x /*[C, N]*/, std::span<const double> l /*[N, N]*/, std::int64_t N);
 
+  // Where processes share the rows of a pass, the sums above are over all of them. What a solver sums itself
+  // it joins:
+  virtual void join(std::span<double> /*sums*/) {}  // over all that share the rows
+  // The values of the first that has any (`have`: this one does).
+  virtual void take_first(std::span<double> /*values*/, bool /*have*/) {}
+
  protected:
   virtual void do_scores(std::span<double> scores, const FeatureRows& x, std::span<const double> w,
                          std::span<const double> b) = 0;

@@ -6,6 +6,7 @@
 #include "models/batch_arrays.h"
 #include "models/transformer.h"
 #include "runtime/error.h"
+#include "runtime/stop_signal.h"
 
 namespace sonde {
 namespace {
@@ -160,26 +161,27 @@ std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const
   return bytes;
 }
 
-void run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
-                    const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
-                    StoreWriter& writer, const std::function<void(const Progress&)>& report) {
+std::int64_t batch_tokens(const ExtractionPlan& plan, std::int64_t batch) {
+  std::int64_t tokens = 0;
+  for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(batch)];
+       s < plan.batch_sequence[static_cast<std::size_t>(batch) + 1]; ++s)
+    tokens +=
+        plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
+  return tokens;
+}
+
+Outcome run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
+                       const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
+                       StoreWriter& writer, const std::function<void(const Progress&)>& report) {
   Hooks hooks(backend, model.spec.n_layers);
   hooks.capture(options.sites, writer);
   for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
 
   const std::int64_t first = plan.first_batch + writer.first_batch();
   const auto row_of = [&](std::int64_t batch) { return plan.batch_row[static_cast<std::size_t>(batch)]; };
-  const auto tokens_of = [&](std::int64_t batch) {
-    std::int64_t tokens = 0;
-    for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(batch)];
-         s < plan.batch_sequence[static_cast<std::size_t>(batch) + 1]; ++s)
-      tokens +=
-          plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
-    return tokens;
-  };
 
   Progress progress{0, 0, 0};
-  for (std::int64_t b = first; b < plan.end_batch; ++b) progress.tokens_total += tokens_of(b);
+  for (std::int64_t b = first; b < plan.end_batch; ++b) progress.tokens_total += batch_tokens(plan, b);
   if (first < plan.end_batch) {
     Transformer transformer(model, backend, plan.largest_batch);
     BatchArrays arrays;
@@ -188,12 +190,17 @@ void run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
       writer.begin_batch(b - plan.first_batch, row_of(b) - row_of(plan.first_batch), arrays.rows());
       transformer.forward(arrays.batch(), hooks);
       writer.end_batch();
-      progress.tokens_done += tokens_of(b);
+      progress.tokens_done += batch_tokens(plan, b);
       progress.bytes_written = writer.bytes_written();
       report(progress);
+      if (stop_requested() && b + 1 < plan.end_batch) {
+        writer.close();
+        return Outcome::stopped;
+      }
     }
   }
   writer.finish();
+  return Outcome::complete;
 }
 
 }  // namespace sonde

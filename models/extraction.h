@@ -83,9 +83,13 @@ struct Progress {
   std::int64_t bytes_written;
 };
 
+enum class Outcome { complete, stopped };  // stopped: a signal asked for it, what was done is committed
+
+std::int64_t batch_tokens(const ExtractionPlan& plan, std::int64_t batch);
+
 // Runs the batches from the writer's first one and finishes the store. `report` is called after every batch.
-void run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
-                    const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
-                    StoreWriter& writer, const std::function<void(const Progress&)>& report);
+Outcome run_extraction(const Model& model, Backend& backend, const Inputs& inputs,
+                       const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
+                       StoreWriter& writer, const std::function<void(const Progress&)>& report);
 
 }  // namespace sonde

@@ -47,5 +47,6 @@ CpuPath best_cpu_path() {
 }
 
 int thread_count() { return omp_get_max_threads(); }
+void set_thread_count(int threads) { omp_set_num_threads(threads); }
 
 }  // namespace sonde

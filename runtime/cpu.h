@@ -13,5 +13,6 @@ CpuPath best_cpu_path();  // of this CPU; SONDE_CPU_PATH=avx2 in the environment
 CpuPath parse_cpu_path(std::string_view name);
 std::string_view name(CpuPath path);
 int thread_count();  // threads OpenMP will use (OMP_NUM_THREADS, affinity respected)
+void set_thread_count(int threads);
 
 }  // namespace sonde

@@ -5,7 +5,7 @@ set -euo pipefail
 
 build_packages=(cmake ninja-build g++ pkg-config libboost-program-options-dev nlohmann-json3-dev libfmt-dev
   libhdf5-dev zlib1g-dev libzstd-dev libgtest-dev libgmock-dev libbenchmark-dev libdnnl-dev libeigen3-dev
-  libpcre2-dev)
+  libpcre2-dev libopenmpi-dev openmpi-bin)
 run_packages=(python3 python3-numpy python3-h5py python3-venv python3-pip unzip hdf5-tools ca-certificates)
 check_packages=(clang-14 libomp-14-dev libclang-rt-14-dev clang-format-14)
 

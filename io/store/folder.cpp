@@ -19,8 +19,9 @@ void check_fresh(const path& dir) {
   for (const auto& entry : std::filesystem::directory_iterator(dir)) {
     const std::string name = entry.path().filename().string();
     const bool ours = name.starts_with("writer.lock") || name.starts_with("documents.jsonl") ||
-                      name.starts_with("shards.jsonl") || name.starts_with("manifest.json.tmp") ||
-                      name.starts_with("index.h5") || name == "shards" || name == "run.log.jsonl";
+                      name.starts_with("shards.jsonl") || name.starts_with("shards.rank-") ||
+                      name.starts_with("manifest.json.tmp") || name.starts_with("index.h5") ||
+                      name == "shards" || name == "run.log.jsonl";
     if (!ours)
       fail_hint("give --out a new folder", "{}: the folder is not empty and not a store: found {}",
                 dir.string(), printable(name));
@@ -32,7 +33,7 @@ void remove_leftovers(const path& dir, std::span<const ShardRecord> committed) {
   for (const ShardRecord& record : committed) keep.insert(dir / record.file);
   for (const auto& entry : std::filesystem::directory_iterator(dir / "shards")) {
     const std::string name = entry.path().filename().string();
-    if (name.starts_with("shard-") && !keep.contains(dir / "shards" / name))
+    if ((name.starts_with("shard-") || name.starts_with("rows-")) && !keep.contains(dir / "shards" / name))
       std::filesystem::remove(entry.path());
   }
   for (const auto& entry : std::filesystem::directory_iterator(dir)) {

@@ -98,8 +98,8 @@ class KernelLock : public StoreLock {
 };
 
 // nullptr where the file system has no locks.
-std::unique_ptr<StoreLock> take_kernel_lock(const path& dir) {
-  const path name = dir / "writer.lock";
+std::unique_ptr<StoreLock> take_kernel_lock(const path& dir, const std::string& lock) {
+  const path name = dir / lock;
   File file(name, O_RDWR | O_CREAT);
   struct flock request {};
   request.l_type = F_WRLCK;
@@ -152,11 +152,11 @@ bool is_stale(const path& file, const Holder& holder) {
   return std::time(nullptr) - status.st_mtime > StoreLock::kStaleSeconds;
 }
 
-std::unique_ptr<StoreLock> take_file_lock(const path& dir) {
-  const path name = dir / "writer.lock.held";
+std::unique_ptr<StoreLock> take_file_lock(const path& dir, const std::string& lock) {
+  const path name = dir / (lock + ".held");
   const std::string card = our_card();
   // The card is written beside and linked into place, so that nobody ever sees a lock without its holder.
-  const path mine = dir / fmt::format("writer.lock.{}.{}", host_name(), getpid());
+  const path mine = dir / fmt::format("{}.{}.{}", lock, host_name(), getpid());
   for (int attempt = 0; attempt < 100; ++attempt) {
     {
       const File file(mine, O_WRONLY | O_CREAT | O_TRUNC);
@@ -193,14 +193,14 @@ std::unique_ptr<StoreLock> take_file_lock(const path& dir) {
 
 }  // namespace
 
-std::unique_ptr<StoreLock> StoreLock::take(const path& dir) {
+std::unique_ptr<StoreLock> StoreLock::take(const path& dir, const std::string& file) {
   const char* chosen = std::getenv("SONDE_STORE_LOCK");
   const std::string_view kind = chosen ? chosen : "auto";
   if (kind != "auto" && kind != "file")
     throw UsageError(fmt::format("SONDE_STORE_LOCK: found '{}', expected auto or file", printable(kind)));
   if (kind == "auto")
-    if (auto lock = take_kernel_lock(dir)) return lock;
-  return take_file_lock(dir);
+    if (auto lock = take_kernel_lock(dir, file)) return lock;
+  return take_file_lock(dir, file);
 }
 
 }  // namespace sonde

@@ -108,7 +108,11 @@ path manifest_path(const path& dir) { return dir / "manifest.json"; }
 path shard_log_path(const path& dir) { return dir / "shards.jsonl"; }
 path documents_path(const path& dir) { return dir / "documents.jsonl"; }
 path index_path(const path& dir) { return dir / "index.h5"; }
+path rank_log_path(const path& dir, int rank) { return dir / fmt::format("shards.rank-{:05}.jsonl", rank); }
 std::string shard_file(std::int64_t shard) { return fmt::format("shards/shard-{:06}.h5", shard); }
+std::string shard_file_from(std::int64_t first_row) {
+  return fmt::format("shards/rows-{:012}.h5", first_row);
+}
 
 bool StoreManifest::is_part() const {
   return schema.identity.is_object() && schema.identity.contains("part");
@@ -177,12 +181,32 @@ void write_manifest(const path& dir, const StoreManifest& manifest) {
 }
 
 Json to_json(const ShardRecord& record) {
-  return {{"shard", record.shard},           {"file", record.file},
-          {"first_row", record.first_row},   {"rows", record.rows},
-          {"bytes", record.bytes},           {"batches", record.batches},
-          {"batch_rows", record.batch_rows}, {"crc32c", fmt::format("{:08x}", record.crc)}};
+  Json json = {{"shard", record.shard},           {"file", record.file},
+               {"first_row", record.first_row},   {"rows", record.rows},
+               {"bytes", record.bytes},           {"batches", record.batches},
+               {"batch_rows", record.batch_rows}, {"crc32c", fmt::format("{:08x}", record.crc)}};
+  if (!record.made_by.is_null()) json["made_by"] = record.made_by;
+  return json;
 }
 std::string to_line(const ShardRecord& record) { return to_json(record).dump() + "\n"; }
+
+ShardRecord parse_record(std::string_view line, const std::string& source) {
+  const Json json = parse_json(line, source);
+  ShardRecord record;
+  record.shard = integer(json, "shard", source);
+  record.file = text(json, "file", source);
+  record.first_row = integer(json, "first_row", source);
+  record.rows = integer(json, "rows", source);
+  record.bytes = integer(json, "bytes", source);
+  record.batches = integer(json, "batches", source);
+  record.batch_rows = integer(json, "batch_rows", source);
+  record.crc = parse_crc(json, "crc32c", source);
+  record.made_by = json.value("made_by", Json());
+  std::int64_t behind = 0;
+  if (record.rows == 0 || __builtin_add_overflow(record.first_row, record.rows, &behind))
+    fail("{}: found {} rows from {}, expected some that can be counted", source, record.rows, record.first_row);
+  return record;
+}
 
 std::vector<ShardRecord> read_shard_log(const path& dir, std::int64_t* intact_bytes) {
   const path file = shard_log_path(dir);
@@ -191,26 +215,45 @@ std::vector<ShardRecord> read_shard_log(const path& dir, std::int64_t* intact_by
   std::size_t begin = 0;
   for (std::size_t end; (end = log.find('\n', begin)) != std::string::npos; begin = end + 1) {
     const std::string source = fmt::format("{} line {}", file.string(), records.size() + 1);
-    const Json json = parse_json(std::string_view(log).substr(begin, end - begin), source);
-    ShardRecord record;
-    record.shard = integer(json, "shard", source);
-    record.file = text(json, "file", source);
-    record.first_row = integer(json, "first_row", source);
-    record.rows = integer(json, "rows", source);
-    record.bytes = integer(json, "bytes", source);
-    record.batches = integer(json, "batches", source);
-    record.batch_rows = integer(json, "batch_rows", source);
-    record.crc = parse_crc(json, "crc32c", source);
+    ShardRecord record = parse_record(std::string_view(log).substr(begin, end - begin), source);
     const std::int64_t first = records.empty() ? 0 : records.back().first_row + records.back().rows;
     const auto shard = static_cast<std::int64_t>(records.size());
-    std::int64_t behind = 0;
-    if (record.shard != shard || record.first_row != first || record.rows == 0 ||
-        __builtin_add_overflow(record.first_row, record.rows, &behind) || record.file != shard_file(shard))
+    if (record.shard != shard || record.first_row != first ||
+        (record.file != shard_file(shard) && record.file != shard_file_from(first)))
       fail("{}: found shard {} ({}) with rows from {}, expected shard {} ({}) with rows from {}", source,
            record.shard, printable(record.file), record.first_row, shard, shard_file(shard), first);
     records.push_back(std::move(record));
   }
   if (intact_bytes) *intact_bytes = static_cast<std::int64_t>(begin);
+  return records;
+}
+
+std::vector<path> rank_logs(const path& dir) {
+  std::vector<path> logs;
+  for (const auto& entry : std::filesystem::directory_iterator(dir)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("shards.rank-") && name.ends_with(".jsonl")) logs.push_back(entry.path());
+  }
+  std::ranges::sort(logs);
+  return logs;
+}
+
+std::vector<ShardRecord> read_rank_log(const path& file) {
+  const std::string log = read_file(file);
+  std::vector<ShardRecord> records;
+  std::size_t begin = 0;
+  for (std::size_t end; (end = log.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    const std::string source = fmt::format("{} line {}", file.string(), records.size() + 1);
+    records.push_back(parse_record(std::string_view(log).substr(begin, end - begin), source));
+    if (records.back().file != shard_file_from(records.back().first_row))
+      fail("{}: found file {}, expected {}", source, printable(records.back().file),
+           shard_file_from(records.back().first_row));
+  }
+  if (begin < log.size()) {
+    const File torn(file, O_WRONLY);
+    torn.truncate(static_cast<std::int64_t>(begin));
+    torn.sync();
+  }
   return records;
 }
 
@@ -221,6 +264,10 @@ void check_shards(const path& dir, const StoreManifest& manifest, std::span<cons
     fail("{}: found {} rows, manifest.json says {}", log, rows, manifest.schema.total_rows);
   if (manifest.complete && static_cast<std::int64_t>(records.size()) != manifest.shards)
     fail("{}: found {} shards, manifest.json says {}", log, records.size(), manifest.shards);
+  check_files(dir, manifest, records);
+}
+
+void check_files(const path& dir, const StoreManifest& manifest, std::span<const ShardRecord> records) {
   std::int64_t row_bytes = 0;
   for (const H5Dataset& dataset : shard_datasets(manifest, 1)) row_bytes += dataset.bytes();
   for (const ShardRecord& record : records) {

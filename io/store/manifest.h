@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/activation_store.h"
@@ -21,7 +22,8 @@ std::filesystem::path manifest_path(const std::filesystem::path& dir);
 std::filesystem::path shard_log_path(const std::filesystem::path& dir);
 std::filesystem::path documents_path(const std::filesystem::path& dir);
 std::filesystem::path index_path(const std::filesystem::path& dir);
-std::string shard_file(std::int64_t shard);  // "shards/shard-000003.h5", relative to the store
+std::string shard_file(std::int64_t shard);           // "shards/shard-000003.h5", relative to the store
+std::string shard_file_from(std::int64_t first_row);  // "shards/rows-000000004711.h5": of several ranks
 
 struct StoreManifest {
   StoreSchema schema;  // shard_rows as used
@@ -48,15 +50,27 @@ struct ShardRecord {
   std::int64_t batches = 0;     // that end in this shard or before it
   std::int64_t batch_rows = 0;  // rows of those batches: where the next batch starts
   std::uint32_t crc = 0;        // crc32c of all block checksums, datasets in the order of shard_datasets()
+  Json made_by;                 // of several ranks: {"rank": r, "data": D, "tensor": T, "pipeline": P}
 };
 Json to_json(const ShardRecord& record);
 std::string to_line(const ShardRecord& record);  // with a newline
+ShardRecord parse_record(std::string_view line, const std::string& source);
 // The committed shards in order. A torn last line (no newline) is ignored; *intact_bytes is where it starts.
 std::vector<ShardRecord> read_shard_log(const std::filesystem::path& dir,
                                         std::int64_t* intact_bytes = nullptr);
+
+// While several ranks write, each notes its shards in a log of its own, shards.rank-00003.jsonl; the last act
+// is to put all of them into shards.jsonl.
+std::filesystem::path rank_log_path(const std::filesystem::path& dir, int rank);
+std::vector<std::filesystem::path> rank_logs(const std::filesystem::path& dir);  // those there are
+// The intact lines of such a log; a torn last line is cut off.
+std::vector<ShardRecord> read_rank_log(const std::filesystem::path& log);
+
 // Each shard must be there with its size; rows and order must agree with the manifest.
 void check_shards(const std::filesystem::path& dir, const StoreManifest& manifest,
                   std::span<const ShardRecord> records);
+void check_files(const std::filesystem::path& dir, const StoreManifest& manifest,
+                 std::span<const ShardRecord> records);
 
 std::string documents_text(std::span<const StoreDocument> documents);
 std::vector<StoreDocument> read_documents(const std::filesystem::path& dir, const StoreManifest& manifest);

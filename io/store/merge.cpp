@@ -99,8 +99,7 @@ std::vector<ColumnSums> add_parts(const std::vector<Part>& parts) {
     totals.emplace_back(statistics_width(site));
   for (const Part& part : parts)
     for (const ShardRecord& record : part.records)
-      for (const auto& batch : read_batch_sums(H5File(part.dir / record.file), part.manifest))
-        for (std::size_t i = 0; i < totals.size(); ++i) totals[i].add(batch[i]);
+      add_batch_sums(H5File(part.dir / record.file), part.manifest, totals);
   return totals;
 }
 

@@ -61,10 +61,11 @@ std::string WritePath::describe() const {
   return fmt::format("buffered {}, direct {}", speed(buffered), speed(direct));
 }
 
-ShardWriter::ShardWriter(std::filesystem::path dir, const StoreManifest& manifest,
+ShardWriter::ShardWriter(std::filesystem::path dir, const StoreManifest& manifest, ShardLog log,
                          std::vector<ShardRecord> committed, std::int64_t block_bytes, std::int64_t blocks)
     : dir_(std::move(dir)),
       manifest_(manifest),
+      log_(std::move(log)),
       block_bytes_(block_bytes),
       max_blocks_(blocks),
       records_(std::move(committed)) {
@@ -111,8 +112,9 @@ void ShardWriter::push(Job job) {
   changed_.notify_all();
 }
 
-void ShardWriter::write(std::int64_t shard, std::size_t site, std::int64_t offset, Block block) {
-  push(WriteJob{shard, site, offset, std::move(block)});
+void ShardWriter::begin(ShardBegin shard) { push(std::move(shard)); }
+void ShardWriter::write(std::int64_t first_row, std::size_t site, std::int64_t offset, Block block) {
+  push(WriteJob{first_row, site, offset, std::move(block)});
 }
 void ShardWriter::commit(ShardCommit commit) { push(std::move(commit)); }
 
@@ -135,6 +137,8 @@ void ShardWriter::run() {
     try {
       if (auto* write = std::get_if<WriteJob>(&job))
         do_write(*write);
+      else if (auto* begin = std::get_if<ShardBegin>(&job))
+        shards_[begin->first_row] = create(*begin, ".tmp");
       else
         do_commit(std::get<ShardCommit>(job));
     } catch (...) {
@@ -156,14 +160,11 @@ void ShardWriter::run() {
   }
 }
 
-ShardWriter::OpenShard& ShardWriter::open_shard(std::int64_t number) {
-  const auto found = shards_.find(number);
-  if (found != shards_.end()) return found->second;
-  OpenShard& shard = shards_[number];
-  shard.temporary = dir_ / (shard_file(number) + ".tmp");
-  const StoreSchema& schema = manifest_.schema;
-  shard.rows = std::min(schema.shard_rows, schema.total_rows - number * schema.shard_rows);
-  shard.datasets = shard_datasets(manifest_, shard.rows);
+ShardWriter::OpenShard ShardWriter::create(ShardBegin begin, const char* suffix) const {
+  OpenShard shard;
+  shard.begin = std::move(begin);
+  shard.temporary = dir_ / (shard.begin.file + suffix);
+  shard.datasets = shard_datasets(manifest_, shard.begin.rows);
   std::int64_t bytes = 0;
   for (const H5Dataset& dataset : shard.datasets) {
     shard.checksums.emplace_back(static_cast<std::size_t>(checksum_blocks(dataset.bytes())), 0);
@@ -175,6 +176,30 @@ ShardWriter::OpenShard& ShardWriter::open_shard(std::int64_t number) {
                                             "rows of one shard: one row per selected token; shards.jsonl "
                                             "says which rows of the store these are"));
   return shard;
+}
+
+// HDF5 gave the datasets their full length: the rows that came move to a file of theirs.
+void ShardWriter::shorten(OpenShard& shard, std::int64_t rows) const {
+  ShardBegin begin = shard.begin;
+  begin.rows = rows;
+  OpenShard shorter = create(std::move(begin), ".short.tmp");
+  {
+    const File from(shard.temporary, O_RDONLY), to(shorter.temporary, O_WRONLY);
+    std::vector<std::byte> piece(static_cast<std::size_t>(kChecksumBlock));
+    for (std::size_t site = 0; site < manifest_.schema.sites.size(); ++site) {
+      const std::int64_t bytes = shorter.datasets[site].bytes();
+      for (std::int64_t at = 0; at < bytes; at += kChecksumBlock) {
+        const std::int64_t n = std::min(kChecksumBlock, bytes - at);
+        from.read_at(piece.data(), n, shard.offsets[site] + at);
+        to.write_at(piece.data(), n, shorter.offsets[site] + at);
+        const auto block = static_cast<std::size_t>(at / kChecksumBlock);
+        shorter.checksums[site][block] = shard.checksums[site][block];  // of the bytes that came: all of them
+      }
+    }
+  }
+  ::unlink(shard.temporary.c_str());
+  shorter.kind = WritePath::buffered;
+  shard = std::move(shorter);
 }
 
 void ShardWriter::write_bytes(OpenShard& shard, std::size_t dataset, std::int64_t offset, const void* data,
@@ -208,11 +233,12 @@ void ShardWriter::write_bytes(OpenShard& shard, std::size_t dataset, std::int64_
 }
 
 void ShardWriter::do_write(WriteJob& job) {
-  write_bytes(open_shard(job.shard), job.site, job.offset, job.block.data, job.block.used);
+  write_bytes(shards_.at(job.first_row), job.site, job.offset, job.block.data, job.block.used);
 }
 
 void ShardWriter::do_commit(const ShardCommit& commit) {
-  OpenShard& shard = open_shard(commit.shard);
+  OpenShard& shard = shards_.at(commit.first_row);
+  if (commit.rows < shard.begin.rows) shorten(shard, commit.rows);
   const std::size_t sites = manifest_.schema.sites.size();
   const std::array<const void*, 3> metadata = {commit.document.data(), commit.position.data(),
                                                commit.token.data()};
@@ -225,8 +251,9 @@ void ShardWriter::do_commit(const ShardCommit& commit) {
 
   std::deque<std::vector<std::int64_t>> counts;
   std::deque<std::vector<double>> arrays;
-  std::vector<H5Values> values = sums_datasets(
-      manifest_, commit.totals, manifest_.is_part() ? &commit.batch_sums : nullptr, counts, arrays);
+  std::vector<H5Values> values =
+      sums_datasets(manifest_, commit.totals,
+                    log_.batch_sums == BatchSums::kept ? &commit.batch_sums : nullptr, counts, arrays);
   const std::uint32_t crc = shard_crc(shard.checksums, values);
   for (std::size_t i = 0; i < shard.datasets.size(); ++i) {
     const auto blocks = static_cast<std::int64_t>(shard.checksums[i].size());
@@ -234,26 +261,27 @@ void ShardWriter::do_commit(const ShardCommit& commit) {
   }
   const double start = now();
   h5_append(shard.temporary, values);
-  ShardRecord record{commit.shard,
-                     shard_file(commit.shard),
+  ShardRecord record{shard.begin.shard,
+                     shard.begin.file,
                      commit.first_row,
                      commit.rows,
                      0,
                      commit.batches,
                      commit.batch_rows,
-                     crc};
+                     crc,
+                     log_.made_by};
   {
     const File file(shard.temporary, O_WRONLY);
     file.sync();
     record.bytes = file.size();
   }
   rename_durably(shard.temporary, dir_ / record.file);
-  const File log(shard_log_path(dir_), O_WRONLY | O_APPEND);
+  const File log(log_.file, O_WRONLY | O_CREAT | O_APPEND);
   log.append(to_line(record));
   log.sync();
   path_.count(shard.kind, shard.bytes, shard.seconds + now() - start);
   records_.push_back(record);
-  shards_.erase(commit.shard);
+  shards_.erase(commit.first_row);
 }
 
 void ShardWriter::remove_temporaries() {

@@ -30,14 +30,21 @@ struct Block {
   std::int64_t used = 0;
 };
 
-// What a shard needs besides its rows.
+// A shard to come: its rows [first_row, first_row + rows), which also names it among those that are open.
+struct ShardBegin {
+  std::int64_t shard = 0;  // its number, where shards follow one another
+  std::string file;        // relative to the store
+  std::int64_t first_row = 0, rows = 0;
+};
+
+// What a shard needs besides its rows. Fewer rows than it began with: it ends here.
 struct ShardCommit {
-  std::int64_t shard = 0, first_row = 0, rows = 0;
+  std::int64_t first_row = 0, rows = 0;
   std::int64_t batches = 0, batch_rows = 0;         // as in ShardRecord
   std::vector<std::int64_t> document;               // [rows]
   std::vector<std::int32_t> position, token;        // [rows]
   std::vector<ColumnSums> totals;                   // [sites], over the first `batches` batches
-  std::vector<std::vector<ColumnSums>> batch_sums;  // [batches that end here][sites], in part stores only
+  std::vector<std::vector<ColumnSums>> batch_sums;  // [batches that end here][sites], where these are kept
 };
 
 // Writes through the page cache or around it. Which is faster differs between machines and hours, so the
@@ -58,15 +65,26 @@ class WritePath {
   std::array<double, 2> bytes_{}, seconds_{};
 };
 
+enum class BatchSums { dropped, kept };
+
+// Where a writer's finished shards are noted.
+struct ShardLog {
+  std::filesystem::path file;  // lines like those of shards.jsonl
+  BatchSums batch_sums = BatchSums::dropped;
+  Json made_by;  // goes into each line; null: nothing
+};
+
 class ShardWriter {
  public:
-  ShardWriter(std::filesystem::path dir, const StoreManifest& manifest, std::vector<ShardRecord> committed,
-              std::int64_t block_bytes, std::int64_t blocks);
+  ShardWriter(std::filesystem::path dir, const StoreManifest& manifest, ShardLog log,
+              std::vector<ShardRecord> committed, std::int64_t block_bytes, std::int64_t blocks);
   ~ShardWriter();
 
   Block take();  // waits for a free block
-  // Byte offset within the site's dataset of that shard. Blocks of one site and shard come in order.
-  void write(std::int64_t shard, std::size_t site, std::int64_t offset, Block block);
+  void begin(ShardBegin shard);
+  // Byte offset within the site's dataset of the shard from that row on. Blocks of one site and shard come in
+  // order.
+  void write(std::int64_t first_row, std::size_t site, std::int64_t offset, Block block);
   void commit(ShardCommit commit);
   void drain();  // waits until everything is on disk
 
@@ -77,15 +95,15 @@ class ShardWriter {
 
  private:
   struct WriteJob {
-    std::int64_t shard;
+    std::int64_t first_row;
     std::size_t site;
     std::int64_t offset;
     Block block;
   };
-  using Job = std::variant<WriteJob, ShardCommit>;
+  using Job = std::variant<ShardBegin, WriteJob, ShardCommit>;
   struct OpenShard {
+    ShardBegin begin;
     std::filesystem::path temporary;
-    std::int64_t rows = 0;
     WritePath::Kind kind = WritePath::buffered;
     std::vector<H5Dataset> datasets;
     std::vector<std::int64_t> offsets;                  // of the datasets in the file
@@ -97,7 +115,8 @@ class ShardWriter {
   void run();
   void push(Job job);
   void rethrow() const;
-  OpenShard& open_shard(std::int64_t shard);
+  OpenShard create(ShardBegin begin, const char* suffix) const;
+  void shorten(OpenShard& shard, std::int64_t rows) const;
   void do_write(WriteJob& job);
   void do_commit(const ShardCommit& commit);
   void write_bytes(OpenShard& shard, std::size_t dataset, std::int64_t offset, const void* data,
@@ -106,9 +125,10 @@ class ShardWriter {
 
   const std::filesystem::path dir_;
   const StoreManifest manifest_;
+  const ShardLog log_;
   const std::int64_t block_bytes_, max_blocks_;
   std::vector<ShardRecord> records_;
-  std::map<std::int64_t, OpenShard> shards_;  // begun and not committed
+  std::map<std::int64_t, OpenShard> shards_;  // begun and not committed, by first row
   WritePath path_;
   std::atomic<std::int64_t> bytes_written_ = 0;
 
@@ -131,6 +151,10 @@ std::vector<H5Values> sums_datasets(const StoreManifest& manifest, const std::ve
                                     std::deque<std::vector<double>>& arrays);
 std::vector<ColumnSums> read_totals(const H5File& file, const StoreManifest& manifest);
 std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const StoreManifest& manifest);
+
+// Adds the sums of the batches that end in a shard to `totals`, batch after batch. A shard without them has
+// the sums of all batches up to it, which replace `totals`.
+void add_batch_sums(const H5File& shard, const StoreManifest& manifest, std::vector<ColumnSums>& totals);
 
 // crc32c over a shard's block checksums, then over its sums: the crc of its ShardRecord.
 std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums,

@@ -81,6 +81,15 @@ std::vector<std::vector<ColumnSums>> read_batch_sums(const H5File& file, const S
   return sums;
 }
 
+void add_batch_sums(const H5File& shard, const StoreManifest& manifest, std::vector<ColumnSums>& totals) {
+  if (!shard.has("/batch_sums")) {
+    totals = read_totals(shard, manifest);
+    return;
+  }
+  for (const auto& batch : read_batch_sums(shard, manifest))
+    for (std::size_t i = 0; i < totals.size(); ++i) totals[i].add(batch[i]);
+}
+
 std::uint32_t shard_crc(const std::vector<std::vector<std::uint32_t>>& checksums,
                         std::span<const H5Values> sums) {
   std::uint32_t crc = 0;

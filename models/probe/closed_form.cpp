@@ -43,6 +43,7 @@ ClassMeans class_means(ProbeOps& ops, const TrainingRows& train, std::span<const
     member[at(i * classes + labels[at(i)])] = 1;
     out.count[at(labels[at(i)])] += 1;
   }
+  ops.join(out.count);
   out.mean = scaled_sums(ops, train, member, classes);
   for (std::int64_t i = 0; i < classes * D; ++i) out.mean[at(i)] /= out.count[at(i / D)];
   return out;
@@ -96,7 +97,8 @@ Fit fit_ridge(ProbeOps& ops, const TrainingRows& train, std::span<const double> 
               double alpha) {
   const std::int64_t n = train.x.n(), D = train.x.D;
   std::vector<double> centred(t.begin(), t.end()), mean(at(C));
-  for (std::int64_t i = 0; i < n * C; ++i) mean[at(i % C)] += t[at(i)] / static_cast<double>(n);
+  for (std::int64_t i = 0; i < n * C; ++i) mean[at(i % C)] += t[at(i)] / train.n;
+  ops.join(mean);
   for (std::int64_t i = 0; i < n * C; ++i) centred[at(i)] -= mean[at(i % C)];
   std::vector<double> a = scaled_gram(ops, train);
   for (std::int64_t j = 0; j < D; ++j) a[at(j * D + j)] += alpha;
@@ -112,7 +114,9 @@ Fit fit_ridge(ProbeOps& ops, const TrainingRows& train, std::span<const double> 
   for (std::int64_t i = 0; i < C * D; ++i) v[at(i)] /= train.scale[at(i % D)];
   ops.scores(residual, train.x, v, fit.b);
   for (std::int64_t i = 0; i < n * C; ++i) residual[at(i)] = t[at(i)] - residual[at(i)];
-  fit.objective = dot(residual, residual) + alpha * dot(fit.w, fit.w);
+  double squares = dot(residual, residual);
+  ops.join({&squares, 1});
+  fit.objective = squares + alpha * dot(fit.w, fit.w);
   const std::vector<double> pull = scaled_sums(ops, train, residual, C);
   for (std::int64_t i = 0; i < C * D; ++i)
     fit.gradient_max = std::max(fit.gradient_max, 2 * std::abs(alpha * fit.w[at(i)] - pull[at(i)]));
@@ -132,7 +136,7 @@ Fit fit_ridge_classifier(ProbeOps& ops, const TrainingRows& train, std::span<con
 Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
             std::int64_t classes, double shrinkage) {
   const std::int64_t D = train.x.D, C = classes == 2 ? 1 : classes;
-  const auto n = static_cast<double>(train.x.n());
+  const double n = train.n;
   const ClassMeans means = class_means(ops, train, labels, classes);
   std::vector<double> sigma =
       scaled_gram(ops, train);  // around the common mean: take the classes' own means out
@@ -170,7 +174,7 @@ Fit fit_lda(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32
 Fit fit_mean_difference(ProbeOps& ops, const TrainingRows& train, std::span<const std::int32_t> labels,
                         std::int64_t classes) {
   const std::int64_t D = train.x.D, C = classes == 2 ? 1 : classes;
-  const auto n = static_cast<double>(train.x.n());
+  const double n = train.n;
   const ClassMeans means = class_means(ops, train, labels, classes);
   Fit fit;
   for (std::int64_t c = 0; c < C; ++c) {

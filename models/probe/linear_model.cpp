@@ -1,5 +1,6 @@
 #include "models/probe/linear_model.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "runtime/error.h"
@@ -17,12 +18,13 @@ std::vector<double> LinearModel::scores(ProbeOps& ops, const float* x, std::int6
 TrainingRows::TrainingRows(ProbeOps& ops, const float* features, std::int64_t D,
                            std::span<const std::int64_t> rows, bool standardise)
     : mean(static_cast<std::size_t>(D)), scale(static_cast<std::size_t>(D), 1.0), standardised(standardise) {
-  sonde_check(!rows.empty(), "no train rows");
-  const auto n = static_cast<double>(rows.size());
+  n = static_cast<double>(rows.size());
+  ops.join({&n, 1});
+  sonde_check(n > 0, "no train rows");
   const std::vector<double> ones(rows.size(), 1.0), zero(static_cast<std::size_t>(D));
   // Twice: the second pass corrects the first's rounding, and a constant column gets exactly its value.
-  const float* first = features + rows[0] * D;
-  for (std::size_t j = 0; j < mean.size(); ++j) mean[j] = first[j];
+  if (!rows.empty()) std::copy_n(features + rows[0] * D, D, mean.begin());
+  ops.take_first(mean, !rows.empty());
   std::vector<double> correction(static_cast<std::size_t>(D));
   for (int pass = 0; pass < 2; ++pass) {
     ops.weighted_sums(correction, FeatureRows{features, D, D, rows, mean}, ones);

@@ -25,6 +25,7 @@ struct LinearModel {
 struct TrainingRows {
   FeatureRows x;
   std::vector<double> mean, scale;  // [D]
+  double n = 0;                     // rows, with those of other processes that share the pass
   bool standardised = true;
 
   TrainingRows(ProbeOps& ops, const float* features, std::int64_t D, std::span<const std::int64_t> rows,

@@ -49,6 +49,7 @@ void LogisticObjective::add_block(std::vector<double>& h, std::int64_t row, std:
   ops_.weighted_sums(border, train_.x, weights);
   double total = 0;
   for (const double weight : weights) total += weight;
+  ops_.join({&total, 1});
   const std::vector<double>& s = train_.scale;
 #pragma omp parallel for schedule(static)
   for (std::int64_t i = 0; i < D_; ++i)
@@ -90,7 +91,7 @@ std::vector<double> LogisticObjective::diagonal() const {
   for (std::int64_t c = 0; c < C_; ++c)
     for (std::int64_t j = 0; j < D_; ++j)
       out.push_back(1 + penalty_ / 4 * squares[at(j)] / (train_.scale[at(j)] * train_.scale[at(j)]));
-  out.insert(out.end(), at(C_), std::max(penalty_ / 4 * static_cast<double>(n_), 1e-300));
+  out.insert(out.end(), at(C_), std::max(penalty_ / 4 * train_.n, 1e-300));
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "distributed/communicator.h"
 #include "io/activation_store.h"
 #include "models/probe/labels.h"
 #include "models/probe/linear_model.h"
@@ -60,16 +61,19 @@ struct ProbeResult {
   double selectivity() const { return metrics.accuracy - shuffled_accuracy; }
 };
 
-// Features of one site: x f32 [n, D], row i belongs to document row_document[i].
+// Features of one site: row i of the store belongs to document row_document[i]. Of several ranks each holds
+// its share of the rows (shares.h): x f32 [share, D].
 struct SiteFeatures {
   std::string site;
   int layer = -1;
   const float* x = nullptr;
   std::int64_t D = 0;
-  std::span<const std::int64_t> row_document;
+  std::span<const std::int64_t> row_document;  // of all rows
 };
+// With `intervals_later`, the predictions of the test rows go there instead of into intervals.
 ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& features, const ProbeTask& task,
-                       const ProbeOptions& options);
+                       const ProbeOptions& options, Communicator& ranks,
+                       Predictions* intervals_later = nullptr);
 
 // What a run of probes reads from: a store, or features in memory.
 struct FeatureSource {
@@ -92,6 +96,12 @@ FeatureSource store_features(const StoreReader& reader, std::span<const std::siz
 std::vector<std::vector<ProbeResult>> run_probes(
     const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
     std::int64_t memory, const std::function<void(std::size_t, std::size_t)>& progress = {});
+// The same by several ranks, each with its share of the rows; `memory` is each rank's. Every rank has all
+// results.
+std::vector<std::vector<ProbeResult>> run_probes(
+    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
+    std::int64_t memory, Communicator& ranks,
+    const std::function<void(std::size_t, std::size_t)>& progress = {});
 
 // Jump point: first i >= 1 with a_i / a_(i-1) >= 1.1; converging point: last i >= 1 with |a_i / a_(i-1) - 1|
 // >= 0.03. -1 when there is none.

@@ -140,10 +140,9 @@ struct Recording {
     writer->finish();
   }
 
- private:
   // Puts a site in two calls; [H, S] rows only as wide as the longest document of the batch; some sites as
   // columns of a wider tensor.
-  void put_site(StoreWriter& writer, std::size_t site, std::int64_t first, std::int64_t n) const {
+  void put_site(CaptureSink& writer, std::size_t site, std::int64_t first, std::int64_t n) const {
     const StoreSite& shape = schema.sites[site];
     const float* from = values[site].data() + first * shape.width();
     std::vector<float> rows;

@@ -13,15 +13,17 @@ import tempfile
 ROOMS = {
     "runtime": set(),
     "kernels": {"runtime"},
-    "io": {"runtime"},
-    "models": {"runtime", "kernels", "io"},
-    "apps": {"runtime", "kernels", "io", "models"},
-    "tests": {"runtime", "kernels", "io", "models", "apps"},
+    "distributed": {"runtime"},
+    "io": {"runtime", "distributed"},
+    "models": {"runtime", "kernels", "distributed", "io"},
+    "apps": {"runtime", "kernels", "distributed", "io", "models"},
+    "tests": {"runtime", "kernels", "distributed", "io", "models", "apps"},
 }
 
 # (foreign header, paths where it is at home); the first match decides
 FOREIGN = [
     (r"(hdf5|H5\w+)\.h", r"io/h5|tests/io/"),
+    (r"mpi\.h", r"distributed/mpi"),
     (r"nlohmann/.*", r"io/json\."),
     (r"z(std|lib|std_errors)\.h", r"io/text_reader\.|tests/(io|fuzz)/"),
     (r"boost/program_options.*", r"apps/"),
@@ -91,11 +93,12 @@ def check(root):
 
 
 def self_test():
-    good = ['io/json.h: #include <nlohmann/json.hpp>', 'io/h5.cpp: #include <hdf5.h>', 'models/a.cpp: #include "io/json.h"',
+    good = ['io/json.h: #include <nlohmann/json.hpp>', 'io/h5.cpp: #include <hdf5.h>', 'distributed/mpi.cpp: #include <mpi.h>', 'models/a.cpp: #include "io/json.h"',
             'apps/a.cpp: #include <boost/program_options.hpp>', 'kernels/a.h: #include "runtime/tensor.h"',
             'tests/io/a.cpp: #include "io/json.h"', 'kernels/cuda/a.cpp: #include <cuda_runtime.h>',
             'kernels/cuda/gpu.h: #include "kernels/emulation/emulation.h"', 'kernels/emulation/a.cpp: #include "runtime/tensor.h"', 'runtime/tensor.h: #include <vector>']
-    bad = ['runtime/a.h: #include "io/json.h"', 'kernels/a.h: #include "io/json.h"', 'io/a.h: #include "kernels/a.h"',
+    bad = ['runtime/a.h: #include "io/json.h"', 'distributed/a.h: #include "io/json.h"', 'io/mpi.cpp: #include <mpi.h>',
+           'kernels/a.h: #include "io/json.h"', 'io/a.h: #include "kernels/a.h"',
            'io/b.h: # include "models/a.h"', 'models/b.cpp: #include <hdf5.h>', 'io/table.cpp: #include <nlohmann/json.hpp>',
            'models/c.cpp: #include <boost/program_options.hpp>', 'io/c.cpp: #include <cuda_runtime.h>',
            'kernels/emulation/b.cpp: #include "kernels/cuda/gpu.h"', 'kernels/emulation/c.cpp: #include <cuda_runtime.h>',

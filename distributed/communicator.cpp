@@ -1,0 +1,120 @@
+// The half of a communicator that all transports share: contracts.
+#include "distributed/communicator.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "distributed/shares.h"
+#include "runtime/error.h"
+
+namespace sonde {
+namespace {
+
+constexpr const char* kReduce[] = {"sum", "min", "max"};
+
+// "rank 1", "ranks 0, 2"
+std::string list_ranks(const std::vector<int>& ranks) {
+  return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
+}
+
+// What the ranks are about to call, where they differ: the rarest call first, it is the suspect.
+std::string describe_difference(const std::vector<std::string>& calls) {
+  std::map<std::string, std::vector<int>> groups;
+  for (std::size_t r = 0; r < calls.size(); ++r) groups[calls[r]].push_back(static_cast<int>(r));
+  std::vector<std::pair<std::string, std::vector<int>>> sorted(groups.begin(), groups.end());
+  std::ranges::stable_sort(sorted, {}, [](const auto& group) { return group.second.size(); });
+  std::string text;
+  for (const auto& [call, ranks] : sorted)
+    text += fmt::format("{}{} {}: {}", text.empty() ? "" : "; ", list_ranks(ranks),
+                        ranks.size() == 1 ? "calls" : "call", call);
+  return text;
+}
+
+}  // namespace
+
+struct Communicator::Call {
+  // `detail` is what all ranks must agree on beside the name.
+  Call(Communicator& group, const char* name, const std::string& detail) : group_(group) {
+    const std::int64_t number = ++group.calls_;
+    group.enter(name, number);
+    if (!group.checking_ || group.size_ == 1) return;
+    const std::vector<std::string> calls =
+        group.do_gather_bytes(fmt::format("{}{}{}", name, detail.empty() ? "" : " of ", detail));
+    if (std::ranges::all_of(calls, [&](const auto& call) { return call == calls[0]; })) return;
+    group.leave();
+    fail("{}: call {}: ranks differ: {}", group.name_, number, describe_difference(calls));
+  }
+  ~Call() { group_.leave(); }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  Communicator& group_;
+};
+
+void Communicator::check_sizes(const char* call, std::int64_t found, std::int64_t expected) const {
+  sonde_check(found == expected, "{}: {} on rank {}: {} values, expected {}", name_, call, rank_, found, expected);
+}
+
+void Communicator::reduce_all(void* x, std::int64_t n, DType dtype, Reduce op) {
+  const Call call(*this, "all_reduce", fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
+  if (n > 0) do_all_reduce(x, n, dtype, op);
+}
+
+void Communicator::gather_all(void* all, const void* mine, std::int64_t n, DType dtype) {
+  const Call call(*this, "all_gather", fmt::format("{} {}", n, sonde::name(dtype)));
+  if (n > 0) do_all_gather(all, mine, bytes_of(dtype, n));
+}
+
+void Communicator::scatter_sums(void* share, std::int64_t share_n, const void* x, std::int64_t n, DType dtype,
+                                Reduce op) {
+  check_sizes("reduce_scatter", share_n, share_of(n, rank_, size_).size());
+  const Call call(*this, "reduce_scatter",
+                  fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
+  if (n > 0) do_reduce_scatter(share, x, n, dtype, op);
+}
+
+void Communicator::send_all(void* x, std::int64_t n, DType dtype, int root) {
+  sonde_check(root >= 0 && root < size_, "{}: broadcast from rank {} of {}", name_, root, size_);
+  const Call call(*this, "broadcast", fmt::format("{} {} from rank {}", n, sonde::name(dtype), root));
+  if (n > 0) do_broadcast(x, bytes_of(dtype, n), root);
+}
+
+std::string Communicator::broadcast_bytes(std::string bytes, int root) {
+  std::int64_t size = static_cast<std::int64_t>(bytes.size());
+  broadcast(std::span(&size, 1), root);
+  bytes.resize(static_cast<std::size_t>(size));
+  const Call call(*this, "broadcast_bytes", fmt::format("{} bytes from rank {}", size, root));
+  if (size > 0) do_broadcast(bytes.data(), size, root);
+  return bytes;
+}
+
+void Communicator::exchange(void* out, const void* in, std::int64_t n, DType dtype) {
+  sonde_check(n % size_ == 0, "{}: all_to_all of {} values on {} ranks", name_, n, size_);
+  const Call call(*this, "all_to_all", fmt::format("{} {}", n, sonde::name(dtype)));
+  if (n > 0) do_all_to_all(out, in, bytes_of(dtype, n / size_));
+}
+
+std::vector<std::string> Communicator::gather_bytes(const std::string& mine) {
+  const Call call(*this, "gather_bytes", "");
+  return do_gather_bytes(mine);
+}
+
+void Communicator::barrier() {
+  const Call call(*this, "barrier", "");
+  do_barrier();
+}
+
+std::unique_ptr<Communicator> Communicator::split(int colour, int key, const std::string& group) {
+  const Call call(*this, "split", group);
+  auto part = do_split(colour, key, name_ + "." + group);
+  part->check_contracts(checking_);
+  return part;
+}
+
+std::unique_ptr<Tickets> Communicator::make_tickets() {
+  const Call call(*this, "make_tickets", "");
+  return do_make_tickets();
+}
+
+}  // namespace sonde

@@ -1,0 +1,70 @@
+// The watchdog: every rank keeps a line on a board that all can read without its help (MPI one-sided), and a thread of
+// each rank looks at its neighbour's. A rank that shows no sign of life ends the run, with a message that names it and
+// the call that the others wait in.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace sonde {
+
+class Board {
+ public:
+  // Over all ranks; collective. `names` are "rank 2 (node7, process 4711)". one_node: no other rank needs our help for
+  // its one-sided calls.
+  Board(int rank, int ranks, std::vector<std::string> names, bool one_node);
+  ~Board();  // collective
+
+  int add_group(std::string name, std::vector<int> members);  // its number; splits are the same on all ranks
+  void enter(int group, const char* call, std::int64_t number);
+  void leave();
+  void beat();        // from the second on, silence is measured against what went before
+  void long_task();   // what follows may take long
+
+ private:
+  static constexpr int kGroups = 32;
+  // One rank's line; only its owner writes it.
+  struct Line {
+    std::int64_t beats, waiting_group, call, allowed_ms, left;  // waiting_group: -1 while it computes
+    std::int64_t calls[kGroups];                                // number of the last call entered, by group
+  };
+  static_assert(sizeof(std::atomic<std::int64_t>) == sizeof(std::int64_t));
+  struct Group {
+    std::string name;
+    std::vector<int> members;
+  };
+  struct Window;  // MPI's
+
+  void set(std::int64_t& field, std::int64_t value) const;
+  bool read(int rank, Line& line) const;  // false: it did not answer
+  void run();
+  void watch_neighbour(double now);
+  void watch_own_call(double now);
+  std::string who_waits(int culprit) const;
+  [[noreturn]] void end_run(const std::string& message) const;
+
+  const int rank_, ranks_;
+  const std::vector<std::string> names_;
+  const bool one_node_;
+  double least_silence_;
+  std::unique_ptr<Window> window_;
+  Line* mine_ = nullptr;
+  std::int64_t last_beat_ms_ = -1, longest_ms_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable stopping_;
+  bool stop_ = false;
+  std::vector<Group> groups_;
+  std::atomic<std::int64_t> entered_ms_ = -1;  // of the call we are in
+  Line seen_{};                                // the neighbour's, as it last changed
+  double seen_at_ = -1;
+  std::thread thread_;
+};
+
+}  // namespace sonde

@@ -1,0 +1,46 @@
+#!/usr/bin/env python3
+"""Collectives on several ranks, and how the others end when one differs, fails, dies or hangs.
+
+usage: collectives_test.py COLLECTIVES
+"""
+import subprocess
+import sys
+import time
+
+from mpi_launch import environment, launch, need_mpi
+
+PROGRAM = sys.argv[1]
+
+
+def run(ranks, *arguments, **variables):
+    start = time.time()
+    done = subprocess.run(launch(ranks, [PROGRAM, *arguments]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=environment(**variables), timeout=120)
+    return done.returncode, done.stdout, time.time() - start
+
+
+def expect_failure(ranks, case, words, seconds=30, **variables):
+    code, output, took = run(ranks, case, **variables)
+    for word in words:
+        assert word in output, f"{case} on {ranks} ranks: expected {word!r} in:\n{output}"
+    assert code != 0, f"{case} on {ranks} ranks: expected a failure:\n{output}"
+    assert took < seconds, f"{case} on {ranks} ranks: all ended after {took:.0f} s"
+    print(f"{case:<14} on {ranks} ranks: exit code {code} after {took:.1f} s", flush=True)
+
+
+need_mpi(PROGRAM)
+for n in (1, 2, 3, 4):
+    code, output, took = run(n)
+    assert code == 0 and f"ok on {n} ranks" in output, output
+    print(f"collectives    on {n} ranks: {took:.1f} s", flush=True)
+# Between nodes nobody shares memory: the same over TCP.
+code, output, took = run(3, OMPI_MCA_pml="ob1", OMPI_MCA_btl="tcp,self", OMPI_MCA_btl_tcp_if_include="lo")
+assert code == 0 and "ok on 3 ranks" in output, output
+
+expect_failure(3, "mismatch-size", ["rank 2 calls: all_reduce of 8 f32", "ranks 0, 1 call: all_reduce of 9 f32"])
+expect_failure(3, "mismatch-call", ["rank 2 calls: barrier", "ranks 0, 1 call: all_reduce of 9 f32"])
+expect_failure(3, "differ", ["the answer is not the same on all ranks: rank 2", "found 41, expected 42"])
+expect_failure(3, "throw", ["[rank 2] the odd one fails"])
+expect_failure(3, "die", ["rank 2", "signal 9"])
+expect_failure(3, "hang", ["rank 2", "no sign of life", "barrier (call"], SONDE_WATCHDOG_SECONDS="2")
+expect_failure(2, "leave", ["barrier (call", "rank 1", "has left"], SONDE_WATCHDOG_SECONDS="2")
