@@ -2,7 +2,6 @@
 #include "distributed/communicator.h"
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 
 #include "distributed/shares.h"
@@ -53,11 +52,13 @@ struct Communicator::Call {
 };
 
 void Communicator::check_sizes(const char* call, std::int64_t found, std::int64_t expected) const {
-  sonde_check(found == expected, "{}: {} on rank {}: {} values, expected {}", name_, call, rank_, found, expected);
+  sonde_check(found == expected, "{}: {} on rank {}: {} values, expected {}", name_, call, rank_, found,
+              expected);
 }
 
 void Communicator::reduce_all(void* x, std::int64_t n, DType dtype, Reduce op) {
-  const Call call(*this, "all_reduce", fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
+  const Call call(*this, "all_reduce",
+                  fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
   if (n > 0) do_all_reduce(x, n, dtype, op);
 }
 

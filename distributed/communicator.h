@@ -1,6 +1,6 @@
-// What ranks say to each other. A communicator is a group of ranks, 0 to size() - 1, that make the same calls in the
-// same order; with one rank every call is the identity. Sums run in the order of the ranks, so that equal inputs on
-// equally many ranks give equal bits on every rank, whatever the network does.
+// What ranks say to each other. A communicator is a group of ranks, 0 to size() - 1, that make the same calls
+// in the same order; with one rank every call is the identity. Sums run in the order of the ranks, so that
+// equal inputs on equally many ranks give equal bits on every rank, whatever the network does.
 #pragma once
 
 #include <cstddef>
@@ -62,7 +62,8 @@ class Communicator {
     gather_all(all.data(), mine.data(), size_of(mine), dtype_of<T>());
   }
 
-  // reduce_scatter: rank r gets the r-th share of the sum. Shares are as even as whole elements allow (shares.h).
+  // reduce_scatter: rank r gets the r-th share of the sum. Shares are as even as whole elements allow
+  // (shares.h).
   //          BEFORE             AFTER
   //   rank 0  [1 2 3]            [111]
   //   rank 1  [10 20 30]         [222]
@@ -108,19 +109,19 @@ class Communicator {
 
   std::unique_ptr<Tickets> make_tickets();
 
-  // A sign of life: called after each piece of work, so that a rank that hangs is told from one that computes.
+  // A sign of life: called after each piece of work, so that a rank that hangs is told from one that
+  // computes.
   virtual void beat() {}
   virtual void long_task() {}  // what follows may take long without one
   // Ends all ranks of the run with this exit code; single: returns.
   virtual void abort(int /*code*/) {}
 
-  // Contracts: before each call ranks compare what they are about to call; where they differ every rank throws an
-  // Error that names them. On in debug builds, else by SONDE_CHECK_COLLECTIVES=1.
+  // Contracts: before each call ranks compare what they are about to call; where they differ every rank
+  // throws an Error that names them. On in debug builds, else by SONDE_CHECK_COLLECTIVES=1.
   void check_contracts(bool on) { checking_ = on; }
 
  protected:
-  Communicator(int rank, int size, std::string name)
-      : rank_(rank), size_(size), name_(std::move(name)) {}
+  Communicator(int rank, int size, std::string name) : rank_(rank), size_(size), name_(std::move(name)) {}
 
   // `bytes` of each rank are the same here; the transports need not check.
   virtual void do_all_reduce(void* x, std::int64_t n, DType dtype, Reduce op) = 0;

@@ -10,9 +10,10 @@ std::string MeshShape::describe() const {
 
 Mesh Mesh::make(Communicator& world, int tensor, int pipeline) {
   if (tensor < 1 || pipeline < 1 || world.size() % (tensor * pipeline) != 0)
-    throw UsageError(fmt::format("{} ranks: found --tensor-parallel {} and --pipeline-parallel {}, expected sizes whose "
-                                 "product divides the ranks",
-                                 world.size(), tensor, pipeline));
+    throw UsageError(
+        fmt::format("{} ranks: found --tensor-parallel {} and --pipeline-parallel {}, expected sizes whose "
+                    "product divides the ranks",
+                    world.size(), tensor, pipeline));
   Mesh mesh;
   mesh.shape = {world.size() / (tensor * pipeline), tensor, pipeline};
   mesh.tensor_index = world.rank() % tensor;

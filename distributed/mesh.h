@@ -1,5 +1,5 @@
-// Ranks as a mesh of named axes, data x pipeline x tensor: tensor neighbours are consecutive ranks, so that a launcher
-// that fills nodes one after another keeps them inside a node.
+// Ranks as a mesh of named axes, data x pipeline x tensor: tensor neighbours are consecutive ranks, so that a
+// launcher that fills nodes one after another keeps them inside a node.
 #pragma once
 
 #include <memory>

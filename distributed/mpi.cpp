@@ -1,9 +1,12 @@
-// Ranks over MPI: host memory, blocking calls. Sums are ours, in the order of the ranks: MPI only moves bytes.
+// Ranks over MPI: host memory, blocking calls. Sums are ours, in the order of the ranks: MPI only moves
+// bytes.
 #include <mpi.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "distributed/mpi_board.h"
@@ -15,7 +18,7 @@
 namespace sonde {
 namespace {
 
-constexpr std::int64_t kSmall = 32 << 10;          // bytes of all ranks that travel in one step
+constexpr std::int64_t kSmall = 32 << 10;                // bytes of all ranks that travel in one step
 constexpr std::int64_t kPiece = std::int64_t{64} << 20;  // bytes of a large sum at once
 
 void check(int code, const char* call) {
@@ -31,8 +34,8 @@ int count_of(std::int64_t bytes, const char* call) {
   return static_cast<int>(bytes);
 }
 
-// MPI itself, from the first call to the last. What groups and tickets own lives here: freeing it is a collective call,
-// which must not happen while an exception takes one rank apart.
+// MPI itself, from the first call to the last. What groups and tickets own lives here: freeing it is a
+// collective call, which must not happen while an exception takes one rank apart.
 struct Session {
   Session() {
     int provided = 0;
@@ -59,16 +62,18 @@ struct Session {
     const std::string host = mine.data();
     std::snprintf(mine.data(), mine.size(), "rank %d (%.250s, process %d)", rank, host.c_str(), getpid());
     std::vector<char> all(mine.size() * static_cast<std::size_t>(size));
-    check(MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_CHAR, all.data(), static_cast<int>(mine.size()),
-                        MPI_CHAR, MPI_COMM_WORLD),
+    check(MPI_Allgather(mine.data(), static_cast<int>(mine.size()), MPI_CHAR, all.data(),
+                        static_cast<int>(mine.size()), MPI_CHAR, MPI_COMM_WORLD),
           "MPI_Allgather");
     std::vector<std::string> result;
-    for (int r = 0; r < size; ++r) result.emplace_back(all.data() + static_cast<std::size_t>(r) * mine.size());
+    for (int r = 0; r < size; ++r)
+      result.emplace_back(all.data() + static_cast<std::size_t>(r) * mine.size());
     return result;
   }
   bool one_node() const {
     MPI_Comm node;
-    check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node), "MPI_Comm_split_type");
+    check(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node),
+          "MPI_Comm_split_type");
     int on_node = 0;
     MPI_Comm_size(node, &on_node);
     MPI_Comm_free(&node);
@@ -165,8 +170,8 @@ class MpiGroup : public Communicator {
     std::vector<int> counts(static_cast<std::size_t>(size()), mine), begins;
     for (int r = 0; r < size(); ++r) begins.push_back(r * mine);
     void* rows = scratch(std::int64_t{mine} * size());
-    check(MPI_Alltoallv(x, to.bytes.data(), to.begins.data(), MPI_BYTE, rows, counts.data(), begins.data(), MPI_BYTE,
-                        comm_),
+    check(MPI_Alltoallv(x, to.bytes.data(), to.begins.data(), MPI_BYTE, rows, counts.data(), begins.data(),
+                        MPI_BYTE, comm_),
           "MPI_Alltoallv");
     return rows;
   }
@@ -185,8 +190,9 @@ class MpiGroup : public Communicator {
       const Share mine = share_of(count, rank(), size());
       reduce_rows(at + mine.begin * one, collect_share(at, count, one), size(), mine.size(), dtype, op);
       const Shares all = shares(count, one);
-      check(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, at, all.bytes.data(), all.begins.data(), MPI_BYTE, comm_),
-            "MPI_Allgatherv");
+      check(
+          MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_BYTE, at, all.bytes.data(), all.begins.data(), MPI_BYTE, comm_),
+          "MPI_Allgatherv");
     }
   }
 
@@ -221,8 +227,8 @@ class MpiGroup : public Communicator {
 
   void do_broadcast(void* x, std::int64_t bytes, int root) override {
     for (std::int64_t first = 0; first < bytes; first += kPiece)
-      check(MPI_Bcast(static_cast<std::byte*>(x) + first, static_cast<int>(std::min(kPiece, bytes - first)), MPI_BYTE,
-                      root, comm_),
+      check(MPI_Bcast(static_cast<std::byte*>(x) + first, static_cast<int>(std::min(kPiece, bytes - first)),
+                      MPI_BYTE, root, comm_),
             "MPI_Bcast");
   }
 
@@ -266,7 +272,8 @@ std::unique_ptr<Communicator> world_detail::join_mpi() {
 #ifndef NDEBUG
   check_calls = true;
 #endif
-  if (const char* asked = std::getenv("SONDE_CHECK_COLLECTIVES")) check_calls = std::string_view(asked) == "1";
+  if (const char* asked = std::getenv("SONDE_CHECK_COLLECTIVES"))
+    check_calls = std::string_view(asked) == "1";
   world->check_contracts(world->all_reduce(std::int64_t{check_calls}, Reduce::max) != 0);
   return world;
 }

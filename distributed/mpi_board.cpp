@@ -20,9 +20,9 @@ constexpr double kLeastSilence = 20;        // seconds; SONDE_WATCHDOG_SECONDS a
 constexpr std::int64_t kLongTask = 600000;  // ms: loading a model, closing a store
 constexpr int kPatience = 10;               // times the longest piece of work so far
 constexpr double kAnswer = 5;               // seconds a line may take to arrive
-constexpr std::array<const char*, 11> kCalls = {"nothing",        "all_reduce",   "all_gather", "reduce_scatter",
-                                                "broadcast",      "all_to_all",   "barrier",    "split",
-                                                "gather_bytes",   "make_tickets", "broadcast_bytes"};
+constexpr std::array<const char*, 11> kCalls = {
+    "nothing", "all_reduce", "all_gather",   "reduce_scatter", "broadcast",      "all_to_all",
+    "barrier", "split",      "gather_bytes", "make_tickets",   "broadcast_bytes"};
 
 std::int64_t call_code(const char* call) {
   for (std::size_t i = 1; i < kCalls.size(); ++i)
@@ -31,7 +31,8 @@ std::int64_t call_code(const char* call) {
 }
 
 std::int64_t now_ms() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
 
@@ -41,7 +42,8 @@ double least_silence() {
   char* end = nullptr;
   const double seconds = std::strtod(asked, &end);
   if (end == asked || *end != '\0' || !(seconds >= 0))
-    throw UsageError(fmt::format("SONDE_WATCHDOG_SECONDS: found '{}', expected seconds, or 0 for none", asked));
+    throw UsageError(
+        fmt::format("SONDE_WATCHDOG_SECONDS: found '{}', expected seconds, or 0 for none", asked));
   return seconds;
 }
 
@@ -104,7 +106,8 @@ void Board::beat() {
   if (last_beat_ms_ >= 0) longest_ms_ = std::max(longest_ms_, now - last_beat_ms_);
   // One piece of work must be behind us before its length says anything.
   if (last_beat_ms_ >= 0)
-    set(mine_->allowed_ms, std::max(static_cast<std::int64_t>(1000 * least_silence_), kPatience * longest_ms_));
+    set(mine_->allowed_ms,
+        std::max(static_cast<std::int64_t>(1000 * least_silence_), kPatience * longest_ms_));
   last_beat_ms_ = now;
   set(mine_->beats, mine_->beats + 1);
 }
@@ -171,18 +174,20 @@ void Board::watch_neighbour(double now) {
   const int neighbour = (rank_ + 1) % ranks_;
   Line line{};
   const bool answered = read(neighbour, line);
-  if (answered && (line.left || line.waiting_group >= 0 || std::memcmp(&line, &seen_, sizeof line) != 0 || seen_at_ < 0)) {
+  if (answered && (line.left || line.waiting_group >= 0 || std::memcmp(&line, &seen_, sizeof line) != 0 ||
+                   seen_at_ < 0)) {
     seen_ = line;
     seen_at_ = now;
     return;
   }
   const double silence = now - seen_at_;
   if (silence * 1000 <= static_cast<double>(seen_.allowed_ms)) return;
-  end_run(fmt::format("{} hangs: no sign of life for {:.0f} s{}", names_[static_cast<std::size_t>(neighbour)], silence,
-                      who_waits(neighbour)));
+  end_run(fmt::format("{} hangs: no sign of life for {:.0f} s{}", names_[static_cast<std::size_t>(neighbour)],
+                      silence, who_waits(neighbour)));
 }
 
-// A call that never ends although nobody computes: ranks wait for each other in different calls, or one has left.
+// A call that never ends although nobody computes: ranks wait for each other in different calls, or one has
+// left.
 void Board::watch_own_call(double now) {
   const std::int64_t entered = entered_ms_;
   if (entered < 0 || now * 1000 - static_cast<double>(entered) < 1000 * least_silence_) return;
@@ -200,17 +205,19 @@ void Board::watch_own_call(double now) {
     if (r == rank_ || !read(r, line)) continue;
     if (line.calls[group] >= number) continue;
     if (!line.left && line.waiting_group < 0) return;  // it computes, and its neighbour watches it
-    missing += fmt::format("{}{} ({})", missing.empty() ? "" : ", ", names_[static_cast<std::size_t>(r)],
-                           line.left ? "has left" : fmt::format("waits in {}", kCalls[static_cast<std::size_t>(line.call)]));
+    missing += fmt::format(
+        "{}{} ({})", missing.empty() ? "" : ", ", names_[static_cast<std::size_t>(r)],
+        line.left ? "has left" : fmt::format("waits in {}", kCalls[static_cast<std::size_t>(line.call)]));
   }
   if (missing.empty() || entered_ms_ != entered) return;
   end_run(fmt::format("{} (call {} of {}) waits since {:.0f} s for {}",
-                      kCalls[static_cast<std::size_t>(std::atomic_ref(mine_->call).load())], number, members.name,
-                      now - static_cast<double>(entered) * 1e-3, missing));
+                      kCalls[static_cast<std::size_t>(std::atomic_ref(mine_->call).load())], number,
+                      members.name, now - static_cast<double>(entered) * 1e-3, missing));
 }
 
 void Board::end_run(const std::string& message) const {
-  std::fputs(fmt::format("[rank {}] sonde: error: {}. HINT: SONDE_WATCHDOG_SECONDS sets the patience\n", rank_, message)
+  std::fputs(fmt::format("[rank {}] sonde: error: {}. HINT: SONDE_WATCHDOG_SECONDS sets the patience\n",
+                         rank_, message)
                  .c_str(),
              stderr);
   std::fflush(stderr);

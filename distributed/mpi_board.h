@@ -1,6 +1,6 @@
-// The watchdog: every rank keeps a line on a board that all can read without its help (MPI one-sided), and a thread of
-// each rank looks at its neighbour's. A rank that shows no sign of life ends the run, with a message that names it and
-// the call that the others wait in.
+// The watchdog: every rank keeps a line on a board that all can read without its help (MPI one-sided), and a
+// thread of each rank looks at its neighbour's. A rank that shows no sign of life ends the run, with a
+// message that names it and the call that the others wait in.
 #pragma once
 
 #include <atomic>
@@ -16,16 +16,16 @@ namespace sonde {
 
 class Board {
  public:
-  // Over all ranks; collective. `names` are "rank 2 (node7, process 4711)". one_node: no other rank needs our help for
-  // its one-sided calls.
+  // Over all ranks; collective. `names` are "rank 2 (node7, process 4711)". one_node: no other rank needs our
+  // help for its one-sided calls.
   Board(int rank, int ranks, std::vector<std::string> names, bool one_node);
   ~Board();  // collective
 
   int add_group(std::string name, std::vector<int> members);  // its number; splits are the same on all ranks
   void enter(int group, const char* call, std::int64_t number);
   void leave();
-  void beat();        // from the second on, silence is measured against what went before
-  void long_task();   // what follows may take long
+  void beat();       // from the second on, silence is measured against what went before
+  void long_task();  // what follows may take long
 
  private:
   static constexpr int kGroups = 32;

@@ -1,4 +1,5 @@
-// A build without MPI: one rank, and a launcher's second one is refused rather than left to do the work twice.
+// A build without MPI: one rank, and a launcher's second one is refused rather than left to do the work
+// twice.
 #include <cstdlib>
 #include <string_view>
 

@@ -32,7 +32,9 @@ class Single : public Communicator {
   void do_all_gather(void* all, const void* mine, std::int64_t bytes) override { copy(all, mine, bytes); }
   std::vector<std::string> do_gather_bytes(const std::string& mine) override { return {mine}; }
   void do_broadcast(void*, std::int64_t, int) override {}
-  void do_all_to_all(void* out, const void* in, std::int64_t block_bytes) override { copy(out, in, block_bytes); }
+  void do_all_to_all(void* out, const void* in, std::int64_t block_bytes) override {
+    copy(out, in, block_bytes);
+  }
   void do_barrier() override {}
   std::unique_ptr<Communicator> do_split(int, int, std::string name) override {
     return std::make_unique<Single>(std::move(name));

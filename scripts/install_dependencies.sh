@@ -7,7 +7,7 @@ build_packages=(cmake ninja-build g++ pkg-config libboost-program-options-dev nl
   libhdf5-dev zlib1g-dev libzstd-dev libgtest-dev libgmock-dev libbenchmark-dev libdnnl-dev libeigen3-dev
   libpcre2-dev libopenmpi-dev openmpi-bin)
 run_packages=(python3 python3-numpy python3-h5py python3-venv python3-pip unzip hdf5-tools ca-certificates)
-check_packages=(clang-14 libomp-14-dev libclang-rt-14-dev clang-format-14)
+check_packages=(clang-14 libomp-14-dev libclang-rt-14-dev clang-format-14 slurm-wlm munge)
 
 usage() {
   cat <<'TEXT'

@@ -2,7 +2,7 @@
 # Every source is as clang-format would write it: check_format.sh ROOT CLANG_FORMAT [--fix].
 set -euo pipefail
 cd "$1"
-mapfile -t files < <(find runtime kernels io models apps tests \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) | sort)
+mapfile -t files < <(find runtime kernels distributed io models apps tests \( -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) | sort)
 ((${#files[@]})) || { echo "found no sources under $PWD"; exit 1; }
 if [ "${3:-}" = --fix ]; then "$2" -i "${files[@]}"; exit; fi
 wrong=()

@@ -22,7 +22,7 @@ while read -r header; do
   grep -q '^#pragma once$' "$header" || { echo "$header: no #pragma once"; exit 1; }
   first="$(grep -m 1 '^#include' "${header%.h}.cpp" 2>/dev/null)"
   [ "$first" = "#include \"$header\"" ] || rest+=("$header")
-done < <(find runtime kernels io models apps tests -name '*.h' ! -name '*_body.h' | sort)
+done < <(find runtime kernels distributed io models apps tests -name '*.h' ! -name '*_body.h' | sort)
 ((count)) || { echo "found no headers under $PWD"; exit 1; }
 printf '%s\n' "${rest[@]}" | xargs -P "$(nproc)" -n 1 bash -c 'check_one "$0"' || exit 1
 echo "$count headers compile alone, $((count - ${#rest[@]})) of them first in their own source"
