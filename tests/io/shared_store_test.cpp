@@ -120,8 +120,8 @@ TEST_F(SharedStore, StopsLoseNothing) {
 
 TEST_F(SharedStore, GoesOnFromAPlainWriter) {
   write_plain("plain", 50);
-  for (const std::int64_t shard_rows : {1, 7, 50, 1000}) {
-    for (const std::int64_t batches : {1, 5, 9}) {
+  for (const std::int64_t shard_rows : {7, 50, 1000}) {
+    for (const std::int64_t batches : {1, 9}) {
       // Closed by request after some batches, closed again, then finished by ranks: the last shard ends with
       // a batch.
       const std::string name = fmt::format("begun{}-{}", shard_rows, batches);

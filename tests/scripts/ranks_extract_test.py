@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`sonde extract` on several ranks: the rows of one rank, whoever wrote them, whatever was killed, however it goes on.
 
-usage: ranks_extract_test.py SONDE [TRIALS]   (5 kill trials, 200 with SONDE_LONG=1; SONDE_KILL_SEED repeats a seed)
+usage: ranks_extract_test.py SONDE [TRIALS]   (20 kill trials, 200 with SONDE_LONG=1; SONDE_KILL_SEED repeats a seed)
 """
 import json
 import os
@@ -17,7 +17,7 @@ import tiny_model
 from mpi_launch import alive, environment, launch, need_mpi, ranks_of, wait
 
 SONDE = sys.argv[1]
-TRIALS = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if os.environ.get("SONDE_LONG") else 5
+TRIALS = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if os.environ.get("SONDE_LONG") else 20
 STOPPED = 75
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "io", "python"))
 import sonde_store  # noqa: E402
@@ -120,7 +120,7 @@ def check_kills(model, ids, whole, tmp, rng, seconds):
     out, kills, named = os.path.join(tmp, "killed"), 0, 0
     for trial in range(TRIALS):
         shutil.rmtree(out, ignore_errors=True)
-        command = extract(model, ids, out, rng.choice([1, 17, 64, 1000]))
+        command = extract(model, ids, out, rng.choice([40, 150, 1000]))
         for _ in range(rng.randrange(1, 3)):
             ranks = rng.choice([2, 3])
             code, output = interrupt(command, ranks, rng.uniform(0.1, 1.1) * seconds[ranks], signal.SIGKILL,
@@ -147,7 +147,52 @@ def check_mistakes(model, ids, tmp):
     at.remove("")
     text = run(command + at[:2] + at[2:], expected=1, ranks=2)
     assert "the model is not the same on all ranks: rank 1" in text, text
+    # Another build on one rank.
+    build = os.path.join(tmp, "sonde")
+    shutil.copy(SONDE, build)
+    with open(build, "ab") as f:
+        f.write(b"x")
+    text = run(on_rank_1(f'set -- "{build}" "${{@:2}}"', extract(model, ids, out, 10)), expected=1, ranks=2)
+    assert "the sonde binary is not the same on all ranks: rank 1" in text, text
+    assert not os.path.exists(out), "a refused run left a store"
     print("mistakes: refused, by name", flush=True)
+
+
+def on_rank_1(words, command):
+    """`command`, before which rank 1 runs the shell's `words`."""
+    return ["bash", "-c", f'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then {words}; fi; exec "$@"', "bash", *command]
+
+
+def check_layout(model, ids, tmp):
+    """Ranks share cores and agree on a CPU path."""
+    out, plain = os.path.join(tmp, "generic"), os.path.join(tmp, "plain")
+    run(extract(model, ids, plain, 100), SONDE_CPU_PATH="generic")
+    text = run(on_rank_1("export SONDE_CPU_PATH=generic; unset OMP_NUM_THREADS", extract(model, ids, out, 100)), ranks=2)
+    table = [line.split() for line in text.splitlines() if line[:6].strip().isdigit()]
+    assert [row[3] for row in table] == ["generic", "generic"], text
+    assert int(table[1][4]) <= max(1, os.cpu_count() // 2) or os.cpu_count() > 2, text
+    same(plain, out, "one rank on an older CPU")
+    shutil.rmtree(plain)
+    print("a rank on an older CPU: all take its path; cores are shared", flush=True)
+
+
+def check_hang(model, tmp, rng):
+    ids, out = os.path.join(tmp, "many.jsonl"), os.path.join(tmp, "hung")
+    write_ids(ids, rng, 6000)
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(launch(2, extract(model, ids, out, 100)), stdout=log, stderr=log,
+                                   env=environment(SONDE_WATCHDOG_SECONDS="3"))
+        while process.poll() is None and not os.path.exists(os.path.join(out, "shards.rank-00001.jsonl")):
+            time.sleep(0.05)
+        pids = ranks_of(process)
+        assert process.poll() is None and 1 in pids, "the run was too short to hang"
+        os.kill(pids[1], signal.SIGSTOP)
+        start, code = time.time(), wait(process, pids.values(), 30)
+        log.seek(0)
+        output = log.read()
+    assert code and "rank 1 (" in output and "hangs: no sign of life" in output, f"exit code {code}\n{output}"
+    print(f"a rank that hangs: all ended after {time.time() - start:.1f} s", flush=True)
+    shutil.rmtree(out)
 
 
 def main(tmp):
@@ -169,6 +214,8 @@ def main(tmp):
     run(extract(model, ids, whole, 1000))
     check_layouts(model, ids, whole, tmp)
     check_mistakes(model, ids, tmp)
+    check_layout(model, ids, tmp)
+    check_hang(model, tmp, rng)
     check_resume(model, ids, whole, tmp, seconds)
     check_kills(model, ids, whole, tmp, rng, seconds)
 
