@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`sonde extract` on several ranks: the rows of one rank, whoever wrote them, whatever was killed, however it goes on.
 
-usage: ranks_extract_test.py SONDE [TRIALS]   (20 kill trials, 200 with SONDE_LONG=1; SONDE_KILL_SEED repeats a seed)
+usage: ranks_extract_test.py SONDE [TRIALS]   (5 kill trials, 20 in CI, 200 with SONDE_LONG=1; SONDE_KILL_SEED repeats a seed)
 """
 import json
 import os
@@ -17,7 +17,7 @@ import tiny_model
 from mpi_launch import alive, environment, launch, need_mpi, ranks_of, wait
 
 SONDE = sys.argv[1]
-TRIALS = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if os.environ.get("SONDE_LONG") else 20
+TRIALS = int(sys.argv[2]) if len(sys.argv) > 2 else 200 if os.environ.get("SONDE_LONG") else 20 if os.environ.get("CI") else 5
 STOPPED = 75
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "..", "io", "python"))
 import sonde_store  # noqa: E402
