@@ -204,7 +204,8 @@ ShardRecord parse_record(std::string_view line, const std::string& source) {
   record.made_by = json.value("made_by", Json());
   std::int64_t behind = 0;
   if (record.rows == 0 || __builtin_add_overflow(record.first_row, record.rows, &behind))
-    fail("{}: found {} rows from {}, expected some that can be counted", source, record.rows, record.first_row);
+    fail("{}: found {} rows from {}, expected some that can be counted", source, record.rows,
+         record.first_row);
   return record;
 }
 
