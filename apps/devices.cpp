@@ -5,7 +5,7 @@
 
 #include "apps/command.h"
 #include "io/json.h"
-#include "kernels/backend.h"
+#include "kernels/devices.h"
 #include "runtime/cpu.h"
 
 namespace sonde {
@@ -30,12 +30,13 @@ std::int64_t memory_bytes(std::string_view key) {
   return text.empty() ? 0 : std::stoll(text) * 1024;
 }
 
-const Help kHelp{"devices [--json]",
-                 "Shows the CPU, the instruction path chosen for it, threads, precisions and memory.",
-                 "  sonde devices\n"
-                 "  sonde devices --json\n"
-                 "  OMP_NUM_THREADS=1 sonde devices          # threads as OpenMP will use them\n"
-                 "  SONDE_CPU_PATH=avx2 sonde devices        # a lower path than the CPU allows"};
+const Help kHelp{
+    "devices [--json]",
+    "Shows the CPU, the instruction path chosen for it, threads, precisions and memory, and the GPUs.",
+    "  sonde devices\n"
+    "  sonde devices --json\n"
+    "  OMP_NUM_THREADS=1 sonde devices          # threads as OpenMP will use them\n"
+    "  SONDE_CPU_PATH=avx2 sonde devices        # a lower path than the CPU allows"};
 
 }  // namespace
 
@@ -49,15 +50,23 @@ int run_devices(const Arguments& arguments) {
   const std::string model = proc_value("/proc/cpuinfo", "model name");
   const bool multiplies_bf16 = best_cpu_path() >= CpuPath::avx512_bf16;
   Json report;
-  report["device"] = "cpu";
+  const std::vector<Gpu> gpus = cuda_gpus();
+  report["device"] = gpus.empty() ? "cpu" : "cuda:0";  // what auto means
   report["cpu"] = model.empty() ? "unknown" : model;
   report["path"] = name(best_cpu_path());
   report["threads"] = thread_count();
-  report["dtype_auto"] = multiplies_bf16 ? "bf16" : "f32";
+  report["dtype_auto"] = multiplies_bf16 || !gpus.empty() ? "bf16" : "f32";
   report["f32_path"] = backend->path(Precision::f32);
   report["bf16_path"] = backend->path(Precision::bf16);
   report["memory_bytes"] = memory_bytes("MemTotal");
   report["memory_available_bytes"] = memory_bytes("MemAvailable");
+
+  report["gpus"] = Json::array();
+  for (const Gpu& gpu : gpus)
+    report["gpus"].push_back({{"name", gpu.name},
+                              {"compute_capability", fmt::format("{}.{}", gpu.major, gpu.minor)},
+                              {"memory_bytes", gpu.bytes}});
+  if (gpus.empty()) report["no_gpu"] = why_no_gpu();
 
   if (values["json"].as<bool>()) {
     fmt::print("{}\n", report.dump(2));
@@ -76,6 +85,10 @@ int run_devices(const Arguments& arguments) {
              multiplies_bf16 ? "" : "  (rounds as bf16 does, multiplies in f32: no faster than f32 here)");
   fmt::print("memory        {:.1f} GiB, {:.1f} GiB available\n", gib("memory_bytes"),
              gib("memory_available_bytes"));
+  for (std::size_t i = 0; i < gpus.size(); ++i)
+    fmt::print("cuda:{:<9}{}, sm_{}{}, {:.1f} GiB\n", i, gpus[i].name, gpus[i].major, gpus[i].minor,
+               static_cast<double>(gpus[i].bytes) / (1 << 30));
+  if (gpus.empty()) fmt::print("gpu           none ({})\n", why_no_gpu());
   return 0;
 }
 

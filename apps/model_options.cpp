@@ -1,16 +1,23 @@
 #include "apps/model_options.h"
 
 #include <algorithm>
+#include <cstdlib>
 
+#include "kernels/devices.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
 
 namespace sonde {
 
+std::string device_of_environment() {
+  const char* device = std::getenv("SONDE_DEVICE");
+  return device == nullptr || *device == '\0' ? "auto" : device;
+}
+
 void add_model_options(po::options_description& options) {
   options.add_options()("dtype", po::value<std::string>()->default_value("auto"),
-                        "precision of the GEMMs: auto | f32 | bf16; auto is bf16 where this CPU multiplies "
-                        "bf16, f32 elsewhere")(
+                        "precision of the GEMMs: auto | f32 | bf16; auto is bf16 on a GPU and where this CPU "
+                        "multiplies bf16, f32 elsewhere")(
       "weights", po::value<std::string>()->default_value("f32"),
       "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")(
       "weights-in-memory", po::value<std::string>()->default_value("prepared"),
@@ -19,14 +26,27 @@ void add_model_options(po::options_description& options) {
       "file's size, slower, the same bits")(
       "ignore-config-key", po::value<std::vector<std::string>>()->composing(),
       "a config key that this model may have although Sonde does not know it (repeatable; recorded in the "
-      "manifest)")("device", po::value<std::string>()->default_value("auto"), "auto | cpu");
+      "manifest)")(
+      "device", po::value<std::string>()->default_value(device_of_environment()),
+      "auto | cpu | cuda | cuda:N | emulated (the GPU's code on the CPU, for tests); auto is the "
+      "first GPU, else the CPU; SONDE_DEVICE changes the default");
 }
+
+namespace {
+
+// bf16 on a GPU, and where this CPU multiplies it; the emulation is asked for what the CPU is.
+std::string automatic_dtype(const std::string& device) {
+  const bool gpu = device.starts_with("cuda") || (device == "auto" && !cuda_gpus().empty());
+  return gpu || best_cpu_path() >= CpuPath::avx512_bf16 ? "bf16" : "f32";
+}
+
+}  // namespace
 
 ModelOptions read_model_options(const po::variables_map& values, const std::string& model) {
   ModelOptions options;
   options.path = model;
   options.dtype = values["dtype"].as<std::string>();
-  if (options.dtype == "auto") options.dtype = best_cpu_path() >= CpuPath::avx512_bf16 ? "bf16" : "f32";
+  if (options.dtype == "auto") options.dtype = automatic_dtype(values["device"].as<std::string>());
   if (options.dtype != "f32" && options.dtype != "bf16")
     throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32 or bf16", options.dtype));
   options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
@@ -71,11 +91,7 @@ std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec
 }
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
-  const std::string device = values["device"].as<std::string>();
-  if (device != "auto" && device != "cpu")
-    throw UsageError(fmt::format("--device: found '{}', expected auto or cpu", device),
-                     "`sonde devices` shows what this machine has");
-  return make_cpu_backend();
+  return make_backend(values["device"].as<std::string>());
 }
 
 LoadOptions load_options(const ModelOptions& options, bool head) {

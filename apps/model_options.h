@@ -34,7 +34,8 @@ DType parse_store_dtype(const po::variables_map& values);  // --store f32|bf16|f
 // --context: a position table ends the context, RoPE goes on as far as it is asked to; 0: the model's.
 std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec);
 
-std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // --device auto|cpu
+std::string device_of_environment();                                     // SONDE_DEVICE, or auto
+std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // of --device
 
 LoadOptions load_options(const ModelOptions& options, bool head);
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model);

@@ -47,13 +47,7 @@ struct Keys {
   std::int64_t rows;
 };
 
-class Attention : public testing::TestWithParam<CpuPath> {
- protected:
-  void SetUp() override {
-    if (GetParam() > best_cpu_path()) GTEST_SKIP() << "this CPU has no " << name(GetParam());
-  }
-  cpu::CpuBackend backend_{GetParam()};
-};
+class Attention : public OpTest {};
 
 TEST_P(Attention, MatchesTheOracle) {
   for (const Case& c : kCases)
@@ -143,6 +137,7 @@ TEST_P(Attention, BitsIgnoreThreadsNeighboursAndPath) {
         EXPECT_TRUE(same_bits(one, z.view.slice_rows(begin, n))) << "document " << d << " of T " << T;
       }
     }
+    if (!on_cpu()) continue;
     cpu::CpuBackend(CpuPath::generic).attention(again, q, k, v, {c.starts}, {}, spec);
     EXPECT_TRUE(same_bits(z, again)) << "generic path";
   }
@@ -203,10 +198,8 @@ TEST_P(Attention, RefusesWrongShapes) {
   EXPECT_THROW(backend_.attention_scores(scores, q, k, {starts}, {}, {1}), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, Attention,
-                         testing::Values(CpuPath::generic, CpuPath::avx2, CpuPath::avx512,
-                                         CpuPath::avx512_bf16),
-                         [](const auto& test) { return std::string(name(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Paths, Attention, testing::ValuesIn(kOpDevices),
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace sonde::test

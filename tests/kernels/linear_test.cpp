@@ -20,13 +20,7 @@ oracle::Values rounded(oracle::Values x) {
 // A chain of roundings is off like a random walk.
 double tolerance(const Shape& s) { return 1e-7 + 3e-8 * std::sqrt(static_cast<double>(s.k)); }
 
-class Linear : public testing::TestWithParam<CpuPath> {
- protected:
-  void SetUp() override {
-    if (GetParam() > best_cpu_path()) GTEST_SKIP() << "this CPU has no " << name(GetParam());
-  }
-  cpu::CpuBackend backend_{GetParam()};
-};
+class Linear : public OpTest {};
 
 TEST_P(Linear, MatchesTheOracle) {
   for (const Shape& s : kShapes)
@@ -60,6 +54,7 @@ TEST_P(Linear, BitsIgnoreThreadsAndBatch) {
         EXPECT_TRUE(same_bits(y, again))
             << s.t << " x " << s.n << " x " << s.k << ", " << threads << " threads";
       }
+      if (!on_cpu()) continue;  // a GPU's GEMM goes by the number of rows
       const Random row({1, s.n}, 6);
       for (std::int64_t t = 0; t < s.t; t += 1 + s.t / 9) {
         backend_.linear(row, x.view.slice_rows(t, 1), *packed, bias);
@@ -69,6 +64,7 @@ TEST_P(Linear, BitsIgnoreThreadsAndBatch) {
 }
 
 TEST_P(Linear, BitsOfF32EqualTheGenericPath) {
+  if (!on_cpu()) GTEST_SKIP() << "of the CPU's paths";
   cpu::CpuBackend generic(CpuPath::generic);
   for (const Shape& s : kShapes) {
     const Random x({s.t, s.k}, 1), w({s.n, s.k}, 2), y({s.t, s.n}, 4), expected({s.t, s.n}, 5);
@@ -81,7 +77,8 @@ TEST_P(Linear, BitsOfF32EqualTheGenericPath) {
 // The kernel of pairs, with its dot product in f32 steps where the CPU has none: packing and tiles are the
 // same.
 TEST_P(Linear, PairsOfBf16) {
-  const cpu::GemmKernel& kernel = cpu::kernels_of(GetParam()).bf16_dot;
+  if (!on_cpu()) GTEST_SKIP() << "of the CPU's paths";
+  const cpu::GemmKernel& kernel = cpu::kernels_of(path()).bf16_dot;
   for (const Shape& s : kShapes) {
     const Random x({s.t, s.k}, 1, Slab::yes), w({s.n, s.k}, 2), bias({s.n}, 3), y({s.t, s.n}, 4),
         row({1, s.n}, 5);
@@ -121,10 +118,8 @@ TEST_P(Linear, RefusesWrongShapes) {
   EXPECT_THROW(backend_.linear(y, x, *packed, bias), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, Linear,
-                         testing::Values(CpuPath::generic, CpuPath::avx2, CpuPath::avx512,
-                                         CpuPath::avx512_bf16),
-                         [](const auto& test) { return std::string(name(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Paths, Linear, testing::ValuesIn(kOpDevices),
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace sonde::test

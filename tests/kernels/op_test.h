@@ -8,6 +8,8 @@
 #include <random>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/devices.h"
+#include "tests/kernels/staged_backend.h"
 #include "tests/oracle/ops.h"
 
 namespace sonde::test {
@@ -60,6 +62,35 @@ inline std::vector<CpuPath> paths_here() {
     if (path <= best_cpu_path()) paths.push_back(path);
   return paths;
 }
+
+// Op tests run on every path of the CPU, on the emulated GPU, and on a GPU where there is one.
+inline const std::vector<std::string> kOpDevices = {"generic",     "avx2",     "avx512",
+                                                    "avx512_bf16", "emulated", "cuda"};
+
+class OpTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (GetParam() == "cuda" && cuda_gpus().empty()) GTEST_SKIP() << "no GPU: " << why_no_gpu();
+    if (on_cpu() && path() > best_cpu_path()) GTEST_SKIP() << "this CPU has no " << GetParam();
+  }
+  bool on_cpu() const { return GetParam() != "emulated" && GetParam() != "cuda"; }
+  CpuPath path() const {
+    for (CpuPath path : {CpuPath::generic, CpuPath::avx2, CpuPath::avx512, CpuPath::avx512_bf16})
+      if (name(path) == GetParam()) return path;
+    return CpuPath::generic;
+  }
+
+ private:
+  std::unique_ptr<Backend> make() const {
+    if (on_cpu()) return std::make_unique<cpu::CpuBackend>(std::min(path(), best_cpu_path()));
+    if (GetParam() == "cuda" && cuda_gpus().empty()) return make_cpu_backend();  // the test skips itself
+    return std::make_unique<StagedBackend>(sonde::make_backend(GetParam()));
+  }
+  std::unique_ptr<Backend> owner_ = make();
+
+ protected:
+  Backend& backend_ = *owner_;
+};
 
 inline std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
 

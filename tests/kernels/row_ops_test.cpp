@@ -17,11 +17,8 @@ const std::pair<Activation, double (*)(double)> kActivations[] = {
     {Activation::relu_squared, oracle::relu_squared},
 };
 
-class RowOps : public testing::TestWithParam<CpuPath> {
+class RowOps : public OpTest {
  protected:
-  void SetUp() override {
-    if (GetParam() > best_cpu_path()) GTEST_SKIP() << "this CPU has no " << name(GetParam());
-  }
   // run(backend) gives a tensor: the same bits for any number of threads and on the generic path.
   void expect_same_bits(const std::function<Random(Backend&)>& run) {
     const Random first = run(backend_);
@@ -29,10 +26,10 @@ class RowOps : public testing::TestWithParam<CpuPath> {
       const Threads scope(threads);
       EXPECT_TRUE(same_bits(first, run(backend_))) << threads << " threads";
     }
+    if (!on_cpu()) return;
     cpu::CpuBackend generic(CpuPath::generic);
     EXPECT_TRUE(same_bits(first, run(generic))) << "generic path";
   }
-  cpu::CpuBackend backend_{GetParam()};
 };
 
 TEST_P(RowOps, NormsWholeFusedAndInSteps) {
@@ -388,10 +385,8 @@ TEST_P(RowOps, RefusesWrongShapes) {
   EXPECT_THROW(backend_.add(y, half, x), Error);
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, RowOps,
-                         testing::Values(CpuPath::generic, CpuPath::avx2, CpuPath::avx512,
-                                         CpuPath::avx512_bf16),
-                         [](const auto& test) { return std::string(name(test.param)); });
+INSTANTIATE_TEST_SUITE_P(Paths, RowOps, testing::ValuesIn(kOpDevices),
+                         [](const auto& test) { return test.param; });
 
 }  // namespace
 }  // namespace sonde::test

@@ -8,6 +8,7 @@
 
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "kernels/devices.h"
 #include "tests/models/activations.h"
 #include "tests/models/model_folder.h"
 #include "tests/shared_files.h"
@@ -148,6 +149,23 @@ TEST_P(GoldenModel, EveryHookInF32AndBf16) {
         expect_same_bits(of_source[0][d].at(site), of_source[i][d].at(site), site);
   }
   EXPECT_GE(of_source.size(), 2u);
+}
+
+// The same on the CUDA backend's code: f32 by FMA, bf16 with bf16 operands.
+TEST_P(GoldenModel, EveryHookOnTheEmulatedGpu) {
+  SONDE_REQUIRE_SHARED(fs::path("golden/models") / GetParam());
+  const Golden golden(shared_path);
+  const auto backend = make_emulated_backend();
+  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    const std::string what = std::string(GetParam()) + (precision == Precision::f32 ? " f32" : " bf16");
+    const Model model =
+        Model::load(shared_path, {.precision = precision, .weights = {}, .ignored = {}}, *backend);
+    golden.compare(run_packed(model, *backend, golden.documents), precision, what);
+    RunOptions outside;
+    for (const Site site : model.spec.sites())
+      if (info(site.hook).cost == Cost::free) outside.sites.push_back(site);
+    golden.compare(run_packed(model, *backend, golden.documents, outside), precision, what + " fused", false);
+  }
 }
 
 TEST_P(GoldenModel, SameBitsForAnyNumberOfThreads) {

@@ -1,0 +1,76 @@
+// f32 rows to the store's type, to nearest even. Bytes: 4 read and 4 or 2 written a value.
+#include "kernels/cuda/gpu_backend.h"
+#include "kernels/cuda/rows.cuh"
+
+namespace sonde::SONDE_GPU {
+namespace {
+
+// As runtime/dtype.h rounds, NaN included.
+GPU_DEV std::uint16_t bf16_bits(float x) {
+  const std::uint32_t u = __float_as_uint(x);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40u);
+  return static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+}
+GPU_DEV std::uint16_t f16_bits(float x) {
+  const std::uint32_t u = __float_as_uint(x);
+  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(((u >> 16) & 0x8000u) | 0x7e00u);
+  return __half_as_ushort(__float2half_rn(x));
+}
+
+template <bool kBf16>
+__global__ void cast_rows(std::uint16_t* y, std::int64_t y_stride, Rows x, std::int64_t rows,
+                          std::int64_t width) {
+  for (std::int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+    const float* from = x.row(r);
+    std::uint16_t* to = y + r * y_stride;
+    for (std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; c < width;
+         c += std::int64_t{gridDim.x} * blockDim.x)
+      to[c] = kBf16 ? bf16_bits(from[c]) : f16_bits(from[c]);
+  }
+}
+
+// Eight values, 16 bytes, a thread.
+template <bool kBf16>
+__global__ void cast_rows_by_8(std::uint16_t* y, std::int64_t y_stride, Rows x, std::int64_t rows,
+                               std::int64_t width) {
+  const auto two = [](float low, float high) {
+    return kBf16 ? bf16_bits(low) | std::uint32_t{bf16_bits(high)} << 16
+                 : f16_bits(low) | std::uint32_t{f16_bits(high)} << 16;
+  };
+  for (std::int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
+    const float* from = x.row(r);
+    for (std::int64_t c = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * 8; c < width;
+         c += std::int64_t{gridDim.x} * blockDim.x * 8) {
+      const float4 a = load4(from + c), b = load4(from + c + 4);
+      stg128(y + r * y_stride + c, uint4{two(a.x, a.y), two(a.z, a.w), two(b.x, b.y), two(b.z, b.w)});
+    }
+  }
+}
+
+struct Copy {
+  GPU_DEV float operator()(std::int64_t, float x, float) const { return x; }
+};
+
+}  // namespace
+
+void GpuBackend::do_cast(Tensor y, Tensor x) {
+  const std::int64_t width = x.width();
+  if (y.dtype == DType::f32) {
+    const Rows to{reinterpret_cast<float*>(device_data<std::byte>(y)), width};
+    return map("cast", stream_, to, rows_of(x), x.rows(), width, Copy{});
+  }
+  auto* to = device_data<std::uint16_t>(y);
+  const bool bf = y.dtype == DType::bf16;
+  const bool eight =
+      width % 8 == 0 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0 && by_float4(rows_of(x));
+  const std::int64_t items = eight ? width / 8 : width;
+  const unsigned threads = threads_for(items);
+  const dim3 grid(static_cast<unsigned>(std::min<std::int64_t>((items + threads - 1) / threads, 1024)),
+                  grid_rows(x.rows()));
+  launch(
+      "cast",
+      eight ? (bf ? cast_rows_by_8<true> : cast_rows_by_8<false>) : (bf ? cast_rows<true> : cast_rows<false>),
+      grid, dim3(threads), 0, stream_, to, width, rows_of(x), x.rows(), width);
+}
+
+}  // namespace sonde::SONDE_GPU

@@ -1,0 +1,35 @@
+// What the rest of Sonde sees of this folder.
+#include "kernels/cuda/gpu_backend.h"
+#include "kernels/devices.h"
+
+namespace sonde {
+
+#if GPU_EMULATED
+std::unique_ptr<Backend> make_emulated_backend() { return std::make_unique<emulated::GpuBackend>(0); }
+#else
+std::unique_ptr<Backend> make_cuda_backend(int ordinal) {
+  return std::make_unique<cuda::GpuBackend>(ordinal);
+}
+
+std::vector<Gpu> cuda_gpus() {
+  int count = 0;  // left as it is where there is no driver
+  const bool found = cudaGetDeviceCount(&count) == cudaSuccess;
+  cudaGetLastError();
+  std::vector<Gpu> gpus;
+  for (int i = 0; found && i < count; ++i) {
+    cudaDeviceProp p;
+    if (cudaGetDeviceProperties(&p, i) != cudaSuccess) break;
+    gpus.push_back({p.name, p.major, p.minor, static_cast<std::int64_t>(p.totalGlobalMem)});
+  }
+  return gpus;
+}
+
+std::string why_no_gpu() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  cudaGetLastError();
+  return error == cudaSuccess ? "" : cudaGetErrorString(error);
+}
+#endif
+
+}  // namespace sonde

@@ -1,0 +1,106 @@
+#include "kernels/cuda/gpu_backend.h"
+
+namespace sonde::SONDE_GPU {
+namespace {
+
+// Devices there are; an Error where CUDA finds no driver.
+int device_count() {
+  int count = 0;  // left as it is where there is no driver
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice) {
+    cudaGetLastError();
+    fail_hint("`sonde devices` shows what this machine has; --device cpu runs without a GPU",
+              "--device cuda: no NVIDIA driver, or one too old, or no GPU ({})", cudaGetErrorString(error));
+  }
+  check(error, "counting the GPUs");
+  return count;
+}
+
+int checked_ordinal(int ordinal) {
+  const int count = device_count();
+  if (ordinal < 0 || ordinal >= count)
+    fail_hint("`sonde devices` lists them", "--device cuda:{}: found {} GPUs, expected a number below it",
+              ordinal, count);
+  return ordinal;
+}
+
+}  // namespace
+
+Stream::Stream(int ordinal) {
+  check(cudaSetDevice(checked_ordinal(ordinal)), "choosing the GPU");
+  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
+}
+
+Stream::~Stream() { cudaStreamDestroy(stream_); }
+
+GpuBackend::GpuBackend(int ordinal)
+    : stream_(ordinal),
+      memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
+      pinned_(std::make_shared<PinnedMemory>()),
+      uploader_(stream_),
+      lists_(uploader_, memory_) {
+  cudaDeviceProp properties;
+  check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
+  name_ =
+      fmt::format("{}:{} {} (sm_{}{}, {:.1f} GiB)", name(kDevice), ordinal, properties.name, properties.major,
+                  properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
+}
+
+GpuBackend::~GpuBackend() { cudaStreamSynchronize(stream_); }
+
+std::string GpuBackend::describe() const { return name_; }
+
+std::string GpuBackend::path(Precision precision) const {
+  return fmt::format("{}-{}", name(kDevice), precision == Precision::f32 ? "f32" : "bf16");
+}
+
+void GpuBackend::wait() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }
+
+namespace {
+
+// As t, contiguous in `memory`, which grows.
+template <class Allocate>
+Tensor copy_of(Tensor t, Buffer& memory, const Allocate& allocate) {
+  const std::int64_t bytes = bytes_of(t.dtype, t.count());
+  if (memory.bytes() < bytes || bytes == 0) memory = allocate(std::max<std::int64_t>(bytes, 1));
+  Tensor copy = memory.tensor(t.dtype, {t.count()});
+  copy.shape = t.shape;
+  copy.rank = t.rank;
+  copy.row_stride = copy.width();
+  return copy;
+}
+
+}  // namespace
+
+Tensor GpuBackend::on_device(Tensor host, Buffer& memory) {
+  if (host.empty() || host.device == kDevice) return host;
+  const Tensor copy = copy_of(host, memory, [&](std::int64_t bytes) { return allocate(bytes); });
+  upload_rows(copy, host);
+  return copy;
+}
+
+void GpuBackend::upload_rows(Tensor device, Tensor host) {
+  if (host.contiguous()) return uploader_.copy(device.data, host.data, bytes_of(host.dtype, host.count()));
+  const std::int64_t row = bytes_of(host.dtype, host.width());
+  for (std::int64_t i = 0; i < host.rows(); ++i)
+    uploader_.copy(device.data + i * row, host.data + bytes_of(host.dtype, i * host.row_stride), row);
+}
+
+Tensor GpuBackend::on_host(Tensor device, Buffer& memory) {
+  if (device.empty() || device.device == DeviceKind::cpu) return device;
+  device_data<std::byte>(device);
+  const Tensor copy = copy_of(device, memory, [&](std::int64_t bytes) { return Buffer(bytes, pinned_); });
+  const auto row = static_cast<std::size_t>(bytes_of(device.dtype, device.width()));
+  const auto apart = static_cast<std::size_t>(bytes_of(device.dtype, device.row_stride));
+  const auto rows = static_cast<std::size_t>(device.rows());
+  if (row > 0 && rows > 0)
+    check(device.contiguous()
+              ? cudaMemcpyAsync(copy.data, device.data, row * rows, cudaMemcpyDeviceToHost, stream_)
+              : cudaMemcpy2DAsync(copy.data, row, device.data, apart, row, rows, cudaMemcpyDeviceToHost,
+                                  stream_),
+          "copying to the host");
+  wait();
+  return copy;
+}
+
+}  // namespace sonde::SONDE_GPU

@@ -1,0 +1,113 @@
+// Backend on an NVIDIA GPU, or on its emulation: one stream, in which everything runs in order.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/memory.h"
+
+namespace sonde::SONDE_GPU {
+
+#ifdef __CUDACC__
+inline constexpr DeviceKind kDevice = DeviceKind::cuda;
+#else
+inline constexpr DeviceKind kDevice = DeviceKind::emulated;
+#endif
+
+// A tensor's memory, for kernels and copies; one of another device is refused.
+template <class T>
+T* device_data(const Tensor& t) {
+  if (t.device != kDevice && t.data != nullptr)
+    fail("an op of device {} was given a tensor of {}", name(kDevice), name(t.device));
+  return reinterpret_cast<T*>(t.data);
+}
+inline float* device_f32(const Tensor& t) { return device_data<float>(t); }
+
+// A stream of a device, made current for the calling thread.
+class Stream {
+ public:
+  explicit Stream(int ordinal);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  operator cudaStream_t() const { return stream_; }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+};
+
+class GpuWeight;
+
+class GpuBackend : public Backend {
+ public:
+  explicit GpuBackend(int ordinal);
+  ~GpuBackend() override;
+  std::string describe() const override;
+  std::string path(Precision precision) const override;
+  DeviceKind device() const override { return kDevice; }
+  Buffer allocate(std::int64_t bytes) override { return Buffer(bytes, memory_); }
+  void wait() override;
+  using Backend::on_device;
+  Tensor on_device(Tensor host, Buffer& memory) override;
+  Tensor on_host(Tensor device, Buffer& memory) override;
+
+ protected:
+  void do_dequantise(Tensor out, Tensor raw) override;
+  std::unique_ptr<Weight> do_prepare_weight(Tensor w, Precision precision) override;
+  std::unique_ptr<Weight> do_keep_weight(std::vector<RawRow> rows, std::int64_t k,
+                                         Precision precision) override;
+  void do_linear(Tensor y, Tensor x, const Weight& w, Tensor bias) override;
+  void do_embed(Tensor out, Tensor table, std::span<const std::int32_t> ids) override;
+  void do_norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tensor bias, float eps) override;
+  void do_norm_scale(NormKind kind, Tensor scale, Tensor x, float eps) override;
+  void do_normalize(NormKind kind, Tensor y, Tensor x, Tensor scale) override;
+  void do_scale_columns(Tensor y, Tensor x, Tensor weight, Tensor bias) override;
+  void do_add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
+                   float eps) override;
+  void do_norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) override;
+  void do_zero(Tensor y) override;
+  void do_add(Tensor y, Tensor a, Tensor b) override;
+  void do_scale(Tensor y, Tensor x, float factor) override;
+  void do_softcap(Tensor y, Tensor x, float cap) override;
+  void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
+               RopePairs pairs) override;
+  void do_activate(Activation f, Tensor y, Tensor x) override;
+  void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) override;
+  void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents, const KeyRanges& keys,
+                    const AttentionSpec& spec) override;
+  void do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
+                           const KeyRanges& keys, const AttentionSpec& spec) override;
+  void do_softmax(Tensor y, Tensor x) override;
+  void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
+                          const KeyRanges& keys) override;
+  void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) override;
+  void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
+                           std::span<const float> weights) override;
+  void do_log_softmax_at(std::span<double> out, Tensor logits,
+                         std::span<const std::int32_t> targets) override;
+  void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) override;
+  void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) override;
+  void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values, float coefficient) override;
+  void do_scale_rows(Tensor x, std::span<const std::int32_t> rows, float factor) override;
+  void do_fill_columns(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                       float value) override;
+  void do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) override;
+  void do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) override;
+  void do_cast(Tensor y, Tensor x) override;
+
+ private:
+  void upload_rows(Tensor device, Tensor host);
+  // y [T, rows of the segment], y_stride floats apart
+  void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
+                       const float* bias);
+
+  std::string name_;
+  Stream stream_;
+  std::shared_ptr<DeviceMemory> memory_, pinned_;
+  Uploader uploader_;
+  Lists lists_;
+  Buffer results_;  // doubles of an op, for the host
+  Buffer scratch_;  // of one op at a time
+};
+
+}  // namespace sonde::SONDE_GPU

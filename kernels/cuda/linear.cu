@@ -1,0 +1,212 @@
+// y = x w' + bias. f32: FMA, no TF32; bf16: both operands rounded to bfloat16, products and sums in float.
+//
+// Ladder: a thread per output -> tiles of 64 x 64 in shared memory, 4 x 4 outputs a thread -> few rows
+// (decode): a warp per output column that reads the weight once, in whatever format it is stored. FLOPs: 2 T
+// N K. Bytes at least: the weight once, x and y once; decode is bound by the weight's bytes, which is why
+// blocks of 4 bits are expanded in registers there and nowhere else.
+#include "kernels/cuda/block.cuh"
+#include "kernels/cuda/blocks.cuh"
+#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/weight.h"
+
+namespace sonde::SONDE_GPU {
+namespace {
+
+constexpr int kTile = 64, kDepth = 16,
+              kPer = 4;  // outputs of a block, K of a step, outputs a side of a thread
+
+// A plain weight in steps of eight values, as a block format.
+template <class T>
+struct EightOf {
+  static constexpr int kValues = 8, kBytes = 8 * sizeof(T);
+  static GPU_DEV void eight(float (&y)[8], const Byte* x, int) {
+    const T* values = reinterpret_cast<const T*>(x);
+    for (int j = 0; j < 8; ++j) y[j] = to_float(values[j]);
+  }
+};
+
+template <class T>
+GPU_DEV float rounded(float x) {
+  return to_float(from_float<T>(x));
+}
+
+// One output tile; w [N, K] contiguous, T float or bf16.
+template <class T>
+__global__ void gemm_tiles(Rows y, Rows x, const T* w, const float* bias, std::int64_t rows, std::int64_t n,
+                           std::int64_t k) {
+  GPU_SHARED(float[kDepth][kTile + 4], xs);  // + 4: columns of neighbouring rows lie in other banks
+  GPU_SHARED(float[kDepth][kTile + 4], ws);
+  const std::int64_t row0 = std::int64_t{blockIdx.x} * kTile, column0 = std::int64_t{blockIdx.y} * kTile;
+  const int thread = static_cast<int>(threadIdx.x), tx = thread % 16, ty = thread / 16;
+  float sum[kPer][kPer] = {};
+  for (std::int64_t k0 = 0; k0 < k; k0 += kDepth) {
+    for (int i = thread; i < kTile * kDepth; i += 256) {
+      const int r = i / kDepth, c = i % kDepth;
+      const bool inside = k0 + c < k;
+      xs[c][r] = inside && row0 + r < rows ? rounded<T>(x.row(row0 + r)[k0 + c]) : 0.0f;
+      ws[c][r] = inside && column0 + r < n ? to_float(w[(column0 + r) * k + k0 + c]) : 0.0f;
+    }
+    __syncthreads();
+#pragma unroll
+    for (int d = 0; d < kDepth; ++d) {
+      float a[kPer], b[kPer];
+      for (int i = 0; i < kPer; ++i) a[i] = xs[d][ty * kPer + i], b[i] = ws[d][tx * kPer + i];
+      for (int i = 0; i < kPer; ++i)
+        for (int j = 0; j < kPer; ++j) sum[i][j] = fmaf(a[i], b[j], sum[i][j]);
+    }
+    __syncthreads();
+  }
+  for (int i = 0; i < kPer; ++i)
+    for (int j = 0; j < kPer; ++j) {
+      const std::int64_t r = row0 + ty * kPer + i, c = column0 + tx * kPer + j;
+      if (r < rows && c < n) y.row(r)[c] = sum[i][j] + (bias != nullptr ? bias[c] : 0.0f);
+    }
+}
+
+// A warp per output column, kRows rows of x at once: the column's weights are read once for all of them.
+// rounds: x, and the expanded weight, to bfloat16.
+template <class Format, int kRows>
+__global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, std::int64_t rows,
+                             std::int64_t n, std::int64_t k, bool rounds) {
+  const std::int64_t column = std::int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+  if (column >= n) return;  // the whole warp
+  const Byte* weights = w + column * (k / Format::kValues) * Format::kBytes;
+  const auto round = [&](float v) { return rounds ? rounded<gpu::bf16>(v) : v; };
+  float sum[kRows] = {};
+  for (std::int64_t at = std::int64_t{threadIdx.x % 32} * 8; at < k; at += 32 * 8) {
+    float values[8];
+    Format::eight(values, weights + at / Format::kValues * Format::kBytes,
+                  static_cast<int>(at % Format::kValues));
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      if (r >= rows) break;
+      const float* from = x.row(r) + at;
+      for (int j = 0; j < 8; ++j) sum[r] = fmaf(round(values[j]), round(from[j]), sum[r]);
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float all = warp_reduce(sum[r], SumOf{});
+    if (threadIdx.x % 32 == 0 && r < rows) y.row(r)[column] = all + (bias != nullptr ? bias[column] : 0.0f);
+  }
+}
+
+constexpr int kFewRows = 4;
+
+template <class Format>
+void few_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
+              std::int64_t n, std::int64_t k, bool rounds) {
+  constexpr int kWarps = 4;
+  launch("linear", rows == 1 ? gemv_columns<Format, 1> : gemv_columns<Format, kFewRows>,
+         dim3(static_cast<unsigned>((n + kWarps - 1) / kWarps)), dim3(32 * kWarps), 0, stream, y, x,
+         static_cast<const Byte*>(w), bias, rows, n, k, rounds);
+}
+
+template <class T>
+void many_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
+               std::int64_t n, std::int64_t k) {
+  if (rows <= kFewRows && k % 8 == 0)
+    return few_rows<EightOf<T>>(stream, y, x, w, bias, rows, n, k, !std::is_same_v<T, float>);
+  const dim3 grid(static_cast<unsigned>((rows + kTile - 1) / kTile),
+                  static_cast<unsigned>((n + kTile - 1) / kTile));
+  launch("linear", gemm_tiles<T>, grid, dim3(256), 0, stream, y, x, static_cast<const T*>(w), bias, rows, n,
+         k);
+}
+
+}  // namespace
+
+std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precision) {
+  const bool bf16 = precision == Precision::bf16;
+  const std::int64_t n = w.dim(0), k = w.dim(1);
+  Buffer memory = allocate(std::max<std::int64_t>(1, n * k * (bf16 ? 2 : 4)));
+  if (!bf16) {
+    upload_rows(memory.tensor(DType::f32, {n, k}), w);
+  } else {  // as float first, some rows at a time
+    const std::int64_t at_once =
+        std::max<std::int64_t>(1, (std::int64_t{1} << 24) / std::max<std::int64_t>(1, k));
+    for (std::int64_t first = 0; first < n; first += at_once) {
+      const std::int64_t rows = std::min(at_once, n - first);
+      const Tensor all = memory.tensor(DType::bf16, {n, k});
+      do_cast(all.slice_rows(first, rows), on_device(w.slice_rows(first, rows), scratch_));
+    }
+  }
+  const DType dtype = bf16 ? DType::bf16 : DType::f32;
+  return std::make_unique<GpuWeight>(k, precision, std::vector<GpuWeight::Segment>{{0, n, dtype, 0}},
+                                     std::move(memory));
+}
+
+std::unique_ptr<Weight> GpuBackend::do_keep_weight(std::vector<RawRow> rows, std::int64_t k,
+                                                   Precision precision) {
+  std::vector<GpuWeight::Segment> segments;
+  std::int64_t bytes = 0;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (r == 0 || rows[r].dtype != rows[r - 1].dtype) {
+      bytes = (bytes + 255) / 256 * 256;
+      segments.push_back({static_cast<std::int64_t>(r), 0, rows[r].dtype, bytes});
+    }
+    ++segments.back().rows;
+    bytes += bytes_of(rows[r].dtype, k);
+  }
+  Buffer memory = allocate(std::max<std::int64_t>(1, bytes));
+  for (const GpuWeight::Segment& s : segments) {
+    const std::int64_t row = bytes_of(s.dtype, k);
+    for (std::int64_t r = 0; r < s.rows; ++r)
+      uploader_.copy(memory.data() + s.offset + r * row, rows[static_cast<std::size_t>(s.first + r)].data,
+                     row);
+  }
+  return std::make_unique<GpuWeight>(k, precision, std::move(segments), std::move(memory));
+}
+
+void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias) {
+  const auto* w = dynamic_cast<const GpuWeight*>(&weight);
+  sonde_check(w != nullptr, "a weight of another backend");
+  const std::int64_t rows = x.rows(), k = w->k();
+  const bool bf16 = w->precision() == Precision::bf16;
+  if (rows == 0) return;
+  for (std::size_t i = 0; i < w->segments().size(); ++i) {
+    const GpuWeight::Segment& s = w->segments()[i];
+    const float* b = bias.empty() ? nullptr : device_f32(bias) + s.first;
+    const Rows to = rows_of(y.slice_columns(s.first, s.rows));
+    if (s.dtype == DType::f32 && !bf16) {
+      many_rows<float>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k);
+    } else if (s.dtype == DType::bf16 && bf16) {
+      many_rows<gpu::bf16>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k);
+    } else if (rows <= kFewRows && info(s.dtype).block_values > 1) {
+      with_format(s.dtype, [&](auto format) {
+        if constexpr (decltype(format)::kValues > 1)
+          few_rows<decltype(format)>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k, bf16);
+      });
+    } else {
+      expanded_linear(to.data, y.row_stride, x, *w, i, b);
+    }
+  }
+}
+
+// Rows of blocks become float, or bfloat16, in front of the GEMM, some at a time.
+void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w,
+                                 std::size_t segment, const float* bias) {
+  const GpuWeight::Segment& s = w.segments()[segment];
+  const std::int64_t k = w.k(), row = bytes_of(s.dtype, k);
+  const std::int64_t at_once = std::clamp<std::int64_t>((std::int64_t{1} << 24) / k, 1, s.rows);
+  const std::int64_t bytes = at_once * k * 6;
+  if (scratch_.bytes() < bytes) scratch_ = allocate(bytes);
+  for (std::int64_t first = 0; first < s.rows; first += at_once) {
+    const std::int64_t n = std::min(at_once, s.rows - first);
+    const Tensor values = scratch_.tensor(DType::f32, {n, k});
+    Tensor raw(const_cast<std::byte*>(w.data(s)) + first * row, s.dtype, {n * k});
+    raw.device = kDevice;
+    do_dequantise(values, raw);
+    const Rows to{y + first, y_stride};
+    const float* b = bias == nullptr ? nullptr : bias + first;
+    if (w.precision() == Precision::f32) {
+      many_rows<float>(stream_, to, rows_of(x), values.data, b, x.rows(), n, k);
+    } else {
+      Tensor narrow(values.data + at_once * k * 4, DType::bf16, {n, k});
+      narrow.device = kDevice;
+      do_cast(narrow, values);
+      many_rows<gpu::bf16>(stream_, to, rows_of(x), narrow.data, b, x.rows(), n, k);
+    }
+  }
+}
+
+}  // namespace sonde::SONDE_GPU

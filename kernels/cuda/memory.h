@@ -1,0 +1,78 @@
+// Memory of a device and of the host beside it: stream-ordered, pooled, pinned.
+#pragma once
+
+#include <deque>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/cuda/check.h"
+#include "runtime/tensor.h"
+
+namespace sonde::SONDE_GPU {
+
+// Stream-ordered: a block given back is there for whoever allocates behind it in the stream, without a wait.
+class StreamMemory : public DeviceMemory {
+ public:
+  StreamMemory(cudaStream_t stream, DeviceKind kind) : stream_(stream), kind_(kind) {}
+  DeviceKind kind() const override { return kind_; }
+  std::byte* allocate(std::int64_t bytes) override;
+  void free(std::byte* memory, std::int64_t bytes) noexcept override;
+
+ private:
+  cudaStream_t stream_;
+  DeviceKind kind_;
+};
+
+// The host's, page-locked: copies to and from it run beside the host.
+class PinnedMemory : public DeviceMemory {
+ public:
+  DeviceKind kind() const override { return DeviceKind::cpu; }
+  std::byte* allocate(std::int64_t bytes) override;
+  void free(std::byte* memory, std::int64_t bytes) noexcept override;
+};
+
+// Copies the host's bytes to the device through pinned segments, so that the host's memory is free when the
+// call returns and the copy runs in the stream. A segment is written again when its copies are done.
+class Uploader {
+ public:
+  explicit Uploader(cudaStream_t stream);
+  ~Uploader();
+  Uploader(const Uploader&) = delete;
+  Uploader& operator=(const Uploader&) = delete;
+  void copy(std::byte* device, const std::byte* host, std::int64_t bytes);
+
+ private:
+  static constexpr std::int64_t kSegment = 4 << 20;
+  static constexpr int kSegments = 4;
+  void next_segment();
+
+  cudaStream_t stream_;
+  Buffer pinned_;  // kSegments segments
+  cudaEvent_t copied_[kSegments] = {};
+  int segment_ = 0;
+  std::int64_t used_ = 0;  // bytes of the segment
+};
+
+// Lists of 32-bit words that ops are given by the host: positions, rows, document starts. The layers of a
+// forward ask for the same few again and again, so that the device keeps the latest.
+class Lists {
+ public:
+  Lists(Uploader& uploader, std::shared_ptr<DeviceMemory> memory)
+      : uploader_(uploader), memory_(std::move(memory)) {}
+  const std::int32_t* get(std::span<const std::int32_t> list);
+  const float* get(std::span<const float> list);
+
+ private:
+  struct Entry {
+    std::vector<std::int32_t> words;
+    Buffer device;
+  };
+  static constexpr std::size_t kKept = 64;
+
+  Uploader& uploader_;
+  std::shared_ptr<DeviceMemory> memory_;
+  std::deque<Entry> entries_;  // latest first
+};
+
+}  // namespace sonde::SONDE_GPU

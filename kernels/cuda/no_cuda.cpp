@@ -1,0 +1,14 @@
+// A build without the CUDA toolkit.
+#include "kernels/devices.h"
+
+namespace sonde {
+
+std::unique_ptr<Backend> make_cuda_backend(int) {
+  fail_hint("--device cpu runs everywhere; a build where nvcc is found has the CUDA backend",
+            "--device cuda: this sonde was built without CUDA");
+}
+
+std::vector<Gpu> cuda_gpus() { return {}; }
+std::string why_no_gpu() { return "built without CUDA"; }
+
+}  // namespace sonde

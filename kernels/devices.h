@@ -1,0 +1,29 @@
+// Which backend a user's word means, and which GPUs there are.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace sonde {
+
+// auto (the first GPU, else the CPU) | cpu | cuda | cuda:N | emulated; anything else is a UsageError, and a
+// GPU that is not there an Error.
+std::unique_ptr<Backend> make_backend(std::string_view device);
+
+std::unique_ptr<Backend> make_cuda_backend(int ordinal);
+std::unique_ptr<Backend> make_emulated_backend();  // the CUDA backend's kernels on the CPU: for tests, slow
+
+// What the driver says of each GPU, in the order of cuda:N; empty where there is none. Never an Error.
+struct Gpu {
+  std::string name;
+  int major, minor;    // of its compute capability
+  std::int64_t bytes;  // of its memory
+};
+std::vector<Gpu> cuda_gpus();
+std::string why_no_gpu();  // where cuda_gpus is empty: "built without CUDA", "no driver"
+
+}  // namespace sonde
