@@ -64,6 +64,7 @@ struct AttentionSpec {
   float scale;              // of q.k
   float softcap = 0;        // c: scores become c tanh(score / c); 0: none
   std::int64_t window = 0;  // a query sees its own key and window - 1 before it; 0: all before it
+  Precision precision = Precision::f32;  // bf16: a backend may multiply q, k, weights and v as bf16
 };
 
 enum class NormKind : std::uint8_t { rms, layer };  // layer: the mean of the row is taken off first

@@ -275,6 +275,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
     throw UsageError("--weights-in-memory quantised keeps the file's weights; --weights changes them");
 
   Model model{.spec = std::move(spec),
+              .precision = options.precision,
               .name = files.name(),
               .fingerprint = {},
               .files = std::move(files),
@@ -295,6 +296,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
 
 Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint64_t seed, Backend& backend) {
   Model model{.spec = spec,
+              .precision = options.precision,
               .name = spec.family + "-random",
               .fingerprint = fmt::format("random-{}", seed),
               .files = {},

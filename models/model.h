@@ -51,6 +51,7 @@ struct BlockWeights {
 
 struct Model {
   ModelSpec spec;
+  Precision precision;
   std::string name;          // folder or file name
   std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
   ModelFiles files;          // keeps the embedding table and kept weights mapped

@@ -299,7 +299,8 @@ void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
     hooks.at({Hook::rot_k, l}, k_);
   }
   const Keys keys = keys_of(batch, l);
-  const AttentionSpec spec{s.attention_scale(l), static_cast<float>(s.attn_softcap), s.window(l)};
+  const AttentionSpec spec{s.attention_scale(l), static_cast<float>(s.attn_softcap), s.window(l),
+                           model_.precision};
   if (hooks.active({Hook::attn_scores, l}) || hooks.active({Hook::pattern, l}))
     attend_through_hooks(batch, keys, l, spec, hooks);
   else

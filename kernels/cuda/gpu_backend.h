@@ -100,6 +100,8 @@ class GpuBackend : public Backend {
   // y [T, rows of the segment], y_stride floats apart
   void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
                        const float* bias);
+  void attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+                                 const KeyRanges& keys, const AttentionSpec& spec);
 
   std::string name_;
   Stream stream_;

@@ -93,6 +93,36 @@ TEST_P(Attention, MatchesTheOracle) {
     }
 }
 
+// With operands in bf16, where the backend has tensor cores for them: what rounds are the weights of the
+// values.
+TEST_P(Attention, WithOperandsInBf16) {
+  std::vector<Case> all(std::begin(kCases), std::end(kCases));
+  for (const std::int64_t width : {16, 32, 64, 80, 96, 112, 128, 256}) {
+    all.push_back({{0, 70, 75, 210}, 4, 2, width, 0, width == 64 ? 40 : 0});
+    all.push_back({{0, 5, 75}, 2, 1, width, 3.0f, 0, {130, 60}});
+  }
+  for (const Case& c : all) {
+    const std::int64_t T = c.starts.back();
+    const Keys keys(c);
+    const KeyRanges ranges = c.cached.empty() ? KeyRanges{} : KeyRanges{keys.first, keys.count};
+    const std::int64_t S = *std::max_element(keys.count.begin(), keys.count.end());
+    const Random q({T, c.H, c.E}, 1, Slab::yes), k({keys.rows, c.K, c.E}, 2, Slab::yes),
+        v({keys.rows, c.K, c.E}, 3, Slab::yes), z({T, c.H, c.E}, 4, Slab::yes);
+    for (const Random* x : {&q, &k, &v})
+      for (std::int64_t r = 0; r < x->view.rows(); ++r)
+        for (std::int64_t i = 0; i < x->view.width(); ++i)
+          x->view.row(r)[i] = round_to_bf16(x->view.row(r)[i]);
+    const AttentionSpec spec{static_cast<float>(1 / std::sqrt(static_cast<double>(c.E))), c.softcap, c.window,
+                             Precision::bf16};
+    const auto expected = oracle::attention(
+        values(q), values(k), values(v),
+        {c.starts, keys.first, keys.count, static_cast<double>(spec.scale), static_cast<double>(c.softcap),
+         size(c.window), size(c.H), size(c.K), size(c.E), size(S)});
+    backend_.attention(z, q, k, v, {c.starts}, ranges, spec);
+    EXPECT_LT(oracle::relative_error(values(z), expected), 3e-3) << "T " << T << " E " << c.E;
+  }
+}
+
 // Queries one by one against a growing range of keys: the same bits as the whole document at once.
 TEST_P(Attention, TokenByTokenFromACache) {
   for (const Case& c : kCases) {

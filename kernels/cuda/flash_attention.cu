@@ -1,0 +1,236 @@
+// Causal attention on tensor cores (FlashAttention-2, arXiv:2307.08691): a block takes 64 queries of one
+// head, four warps 16 each, and walks the document's keys in tiles; scores S = q k' and z += P v are
+// mma.m16n8k16 with bf16 operands and float sums, the softmax runs online in registers, in powers of two.
+//
+// Ladder: attention.cu's block per query (f32, decode) -> tiles through shared memory -> cp.async double
+// buffer, the next tile arrives while this one is multiplied -> ldmatrix without bank conflicts: rows are
+// padded by 16 bytes, so that eight of them begin in eight different groups of banks, whatever the head's
+// width. Bytes at least: 2 (H + 2 K) E + 4 H E a token; k and v are read once per 64 queries, from L2. FLOPs:
+// 4 E a pair.
+#include "kernels/cuda/flash_attention.h"
+
+namespace sonde::SONDE_GPU {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr float kLog2e = 1.4426950408889634f;
+
+template <int kE>
+struct Tile {
+  static constexpr int kKeys =
+      kE > 128 ? 32 : 64;                // of a tile: what the registers of wide heads leave room for
+  static constexpr int kPitch = kE + 8;  // values from row to row
+  static constexpr int kBytes = (kFlashQueries + 4 * kKeys) * kPitch * 2;
+
+  // Rows [first, first + kRows) of a head from global memory, rows from `end` on as zeros.
+  template <int kRows>
+  static GPU_DEV void fetch(gpu::bf16* to, const gpu::bf16* from, std::int64_t stride, int first, int end) {
+    constexpr int kChunks = kE / 8;
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kChunks; i += kThreads) {
+      const int row = i / kChunks, chunk = i % kChunks;
+      const bool there = first + row < end;
+      cp_async16(to + row * kPitch + chunk * 8, from + (there ? first + row : 0) * stride + chunk * 8, there);
+    }
+  }
+};
+
+// exp2 of a difference from the maximum; exp2(-inf) is 0.
+GPU_DEV float power(float x) { return exp2_fast(x); }
+
+template <int kE>
+__global__ void __launch_bounds__(kThreads)
+    flash(FlashOperands x, const FlashTask* tasks, ScoreRule rule, bool pairs_of_z_aligned) {
+  using T = Tile<kE>;
+  constexpr int kKeys = T::kKeys, kPitch = T::kPitch;
+  GPU_DYN_SMEM(memory);
+  gpu::bf16* qs = reinterpret_cast<gpu::bf16*>(memory);
+  gpu::bf16* ks = qs + kFlashQueries * kPitch;  // two tiles
+  gpu::bf16* vs = ks + 2 * kKeys * kPitch;
+  const FlashTask task = tasks[blockIdx.x];
+  const int head = static_cast<int>(blockIdx.y), kv_head = head / (x.heads / x.kv_heads);
+  const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
+  const int group = lane / 4, pair = lane % 4;   // of an mma fragment: its row, its pair of columns
+  const int eighth = lane / 8, line = lane % 8;  // of ldmatrix: its matrix, its row there
+
+  const std::int64_t q_stride = std::int64_t{x.heads} * kE, k_stride = std::int64_t{x.kv_heads} * kE;
+  const gpu::bf16* q = x.q + task.row * q_stride + head * kE;
+  const gpu::bf16* k = x.k + task.key * k_stride + kv_head * kE;
+  const gpu::bf16* v = x.v + task.key * k_stride + kv_head * kE;
+  const int last_key = task.own + task.rows - 1;  // that any query of the block sees
+  const int first_tile = static_cast<int>(first_seen(task.own, rule.window)) / kKeys,
+            end_tile = last_key / kKeys + 1;
+
+  T::template fetch<kFlashQueries>(qs, q, q_stride, 0, task.rows);
+  T::template fetch<kKeys>(ks, k, k_stride, first_tile * kKeys, last_key + 1);
+  T::template fetch<kKeys>(vs, v, k_stride, first_tile * kKeys, last_key + 1);
+  cp_async_commit();
+
+  float largest[2] = {-INFINITY, -INFINITY},
+        total[2] = {0, 0};  // of rows `group` and `group` + 8 of the warp
+  float sum[kE / 8][4];
+#pragma unroll
+  for (int n = 0; n < kE / 8; ++n)
+    for (int i = 0; i < 4; ++i) sum[n][i] = 0;
+  const int own0 = task.own + warp * 16 + group;
+
+  for (int tile = first_tile; tile < end_tile; ++tile) {
+    const int here = (tile - first_tile) & 1;
+    if (tile + 1 < end_tile) {
+      const int next = here ^ 1;
+      T::template fetch<kKeys>(ks + next * kKeys * kPitch, k, k_stride, (tile + 1) * kKeys, last_key + 1);
+      T::template fetch<kKeys>(vs + next * kKeys * kPitch, v, k_stride, (tile + 1) * kKeys, last_key + 1);
+    }
+    cp_async_commit();
+    cp_async_wait<1>();
+    __syncthreads();
+    const gpu::bf16* kt = ks + here * kKeys * kPitch;
+    const gpu::bf16* vt = vs + here * kKeys * kPitch;
+
+    float s[kKeys / 8][4];
+#pragma unroll
+    for (int j = 0; j < kKeys / 8; ++j)
+      for (int i = 0; i < 4; ++i) s[j][i] = 0;
+#pragma unroll
+    for (int c = 0; c < kE / 16; ++c) {  // 16 values of the head at a time
+      std::uint32_t a[4];
+      ldmatrix_x4(a, qs + (warp * 16 + eighth % 2 * 8 + line) * kPitch + c * 16 + eighth / 2 * 8);
+#pragma unroll
+      for (int j = 0; j < kKeys / 8; j += 2) {
+        std::uint32_t b[4];
+        ldmatrix_x4(b, kt + (j * 8 + eighth / 2 * 8 + line) * kPitch + c * 16 + eighth % 2 * 8);
+        mma_bf16_16816(s[j], a, b[0], b[1]);
+        mma_bf16_16816(s[j + 1], a, b[2], b[3]);
+      }
+    }
+
+    // Scores in powers of two; keys that a query does not see are -inf.
+#pragma unroll
+    for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int key = tile * kKeys + j * 8 + pair * 2 + i % 2, own = own0 + i / 2 * 8;
+        const bool seen = key <= own && (rule.window == 0 || key + rule.window > own);
+        s[j][i] = seen ? rule(s[j][i]) * kLog2e : -INFINITY;
+      }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      float most = largest[r];
+#pragma unroll
+      for (int j = 0; j < kKeys / 8; ++j) most = fmaxf(most, fmaxf(s[j][2 * r], s[j][2 * r + 1]));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 1));
+      most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, 2));
+      const float shift = most == -INFINITY ? 0.0f : most;  // a row that sees nothing yet
+      const float kept = power(largest[r] - shift);
+      largest[r] = most;
+      total[r] *= kept;
+#pragma unroll
+      for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+        for (int i = 2 * r; i < 2 * r + 2; ++i) {
+          s[j][i] = power(s[j][i] - shift);
+          total[r] += s[j][i];
+        }
+#pragma unroll
+      for (int n = 0; n < kE / 8; ++n) sum[n][2 * r] *= kept, sum[n][2 * r + 1] *= kept;
+    }
+#pragma unroll
+    for (int c = 0; c < kKeys / 16;
+         ++c) {  // 16 keys at a time; the scores' fragments are operands as they lie
+      const std::uint32_t a[4] = {pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1]),
+                                  pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3]),
+                                  pack2<gpu::bf16>(s[2 * c + 1][0], s[2 * c + 1][1]),
+                                  pack2<gpu::bf16>(s[2 * c + 1][2], s[2 * c + 1][3])};
+#pragma unroll
+      for (int n = 0; n < kE / 8; n += 2) {
+        std::uint32_t b[4];
+        ldmatrix_x4_trans(b, vt + (c * 16 + eighth % 2 * 8 + line) * kPitch + n * 8 + eighth / 2 * 8);
+        mma_bf16_16816(sum[n], a, b[0], b[1]);
+        mma_bf16_16816(sum[n + 1], a, b[2], b[3]);
+      }
+    }
+    __syncthreads();  // before the next tile's copies overwrite what was read here
+  }
+
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    float all = total[r];
+    all += __shfl_xor_sync(0xffffffffu, all, 1);
+    all += __shfl_xor_sync(0xffffffffu, all, 2);
+    const int row = warp * 16 + group + r * 8;
+    if (row >= task.rows) continue;
+    float* z = x.z.row(task.row + row) + head * x.e;
+#pragma unroll
+    for (int n = 0; n < kE / 8; ++n) {
+      const int column = n * 8 + pair * 2;
+      const float low = sum[n][2 * r] / all, high = sum[n][2 * r + 1] / all;
+      if (pairs_of_z_aligned && column + 1 < x.e) {
+        stg64(z + column, uint2{__float_as_uint(low), __float_as_uint(high)});
+      } else {
+        if (column < x.e) z[column] = low;
+        if (column + 1 < x.e) z[column + 1] = high;
+      }
+    }
+  }
+}
+
+template <int kE>
+void launch_flash(cudaStream_t stream, const FlashOperands& x, const FlashTask* tasks, std::int64_t n,
+                  const ScoreRule& rule) {
+  const bool aligned =
+      x.e % 2 == 0 && x.z.stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(x.z.data) % 8 == 0;
+  launch("attention", flash<kE>, dim3(static_cast<unsigned>(n), static_cast<unsigned>(x.heads)),
+         dim3(kThreads), Tile<kE>::kBytes, stream, x, tasks, rule, aligned);
+}
+
+__global__ void pack_rows(gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e, int width) {
+  const int n = heads * width;
+  for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
+    const float* row = from.row(r);
+    for (int i = static_cast<int>(threadIdx.x) * 2; i < n; i += static_cast<int>(blockDim.x) * 2) {
+      const int head = i / width, at = i - head * width;
+      const float low = at < e ? row[head * e + at] : 0.0f, high = at + 1 < e ? row[head * e + at + 1] : 0.0f;
+      *reinterpret_cast<std::uint32_t*>(to + r * n + i) = pack2<gpu::bf16>(low, high);
+    }
+  }
+}
+
+constexpr int kWidths[] = {16, 32, 64, 80, 96, 128, 256};
+
+}  // namespace
+
+int flash_width(std::int64_t e) {
+  for (const int width : kWidths)
+    if (e <= width) return width;
+  return 0;
+}
+
+void flash_attention(cudaStream_t stream, const FlashOperands& x, const std::int32_t* list, std::int64_t n,
+                     const ScoreRule& rule) {
+  const auto* tasks = reinterpret_cast<const FlashTask*>(list);
+  switch (flash_width(x.e)) {
+    case 16:
+      return launch_flash<16>(stream, x, tasks, n, rule);
+    case 32:
+      return launch_flash<32>(stream, x, tasks, n, rule);
+    case 64:
+      return launch_flash<64>(stream, x, tasks, n, rule);
+    case 80:
+      return launch_flash<80>(stream, x, tasks, n, rule);
+    case 96:
+      return launch_flash<96>(stream, x, tasks, n, rule);
+    case 128:
+      return launch_flash<128>(stream, x, tasks, n, rule);
+    case 256:
+      return launch_flash<256>(stream, x, tasks, n, rule);
+    default:
+      sonde_check(false, "heads of {} values", x.e);
+  }
+}
+
+void pack_heads(cudaStream_t stream, gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e) {
+  const int width = flash_width(e);
+  launch("attention", pack_rows, dim3(static_cast<unsigned>(std::min<std::int64_t>(rows, 1 << 20))),
+         dim3(threads_for(std::int64_t{heads} * width / 2)), 0, stream, to, from, rows, heads, e, width);
+}
+
+}  // namespace sonde::SONDE_GPU

@@ -1,0 +1,35 @@
+// Attention on tensor cores: what the launcher of attention.cu asks for.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/heads.h"
+#include "kernels/cuda/rows.cuh"
+
+namespace sonde::SONDE_GPU {
+
+inline constexpr int kFlashQueries = 64;  // of a block
+
+// A block's work: queries [row, row + rows) of q and z, of which the first is key `own` of its document,
+// whose key 0 is row `key` of the packed keys.
+struct FlashTask {
+  std::int32_t row, rows, own, key;
+};
+
+// The width that heads of e values are padded to; 0: none fits.
+int flash_width(std::int64_t e);
+
+// q [T, H, E'], k, v [rows, K, E'] as bf16, packed and padded to E' = flash_width(e); z f32 [T, H, e].
+struct FlashOperands {
+  const gpu::bf16 *q, *k, *v;
+  Rows z;
+  int heads, kv_heads, e;
+};
+void flash_attention(cudaStream_t stream, const FlashOperands& x, const std::int32_t* tasks /*[n] FlashTask*/,
+                     std::int64_t n, const ScoreRule& rule);
+
+// to [rows, heads, E'] = from [.., heads, e] rounded to bf16, rows index[r] where there is an index, zeros
+// behind e.
+void pack_heads(cudaStream_t stream, gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e);
+
+}  // namespace sonde::SONDE_GPU
