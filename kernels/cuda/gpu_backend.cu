@@ -38,7 +38,8 @@ GpuBackend::GpuBackend(int ordinal)
       memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
       pinned_(std::make_shared<PinnedMemory>()),
       uploader_(stream_),
-      lists_(uploader_, memory_) {
+      lists_(uploader_, memory_),
+      blas_(stream_, memory_) {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
   name_ =

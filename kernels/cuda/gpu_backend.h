@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/blas.h"
 #include "kernels/cuda/memory.h"
 
 namespace sonde::SONDE_GPU {
@@ -96,6 +97,9 @@ class GpuBackend : public Backend {
   void do_cast(Tensor y, Tensor x) override;
 
  private:
+  // y [T, n], y_stride floats apart, of a weight [n, K] of float or bf16
+  void product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias, std::int64_t n,
+               bool bf16);
   void upload_rows(Tensor device, Tensor host);
   // y [T, rows of the segment], y_stride floats apart
   void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
@@ -108,8 +112,10 @@ class GpuBackend : public Backend {
   std::shared_ptr<DeviceMemory> memory_, pinned_;
   Uploader uploader_;
   Lists lists_;
+  Blas blas_;
   Buffer results_;  // doubles of an op, for the host
   Buffer scratch_;  // of one op at a time
+  Buffer narrow_;   // bf16 rows of a product
 };
 
 }  // namespace sonde::SONDE_GPU

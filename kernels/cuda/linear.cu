@@ -102,18 +102,34 @@ void few_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* b
          static_cast<const Byte*>(w), bias, rows, n, k, rounds);
 }
 
-template <class T>
-void many_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
-               std::int64_t n, std::int64_t k) {
+}  // namespace
+
+void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias,
+                         std::int64_t n, bool bf16) {
+  const std::int64_t rows = x.rows(), k = x.width();
+  const Rows to{y, y_stride};
   if (rows <= kFewRows && k % 8 == 0)
-    return few_rows<EightOf<T>>(stream, y, x, w, bias, rows, n, k, !std::is_same_v<T, float>);
+    return bf16 ? few_rows<EightOf<gpu::bf16>>(stream_, to, rows_of(x), w, bias, rows, n, k, true)
+                : few_rows<EightOf<float>>(stream_, to, rows_of(x), w, bias, rows, n, k, false);
+  Blas::Operands o{y, y_stride, device_f32(x), x.row_stride, w, bias, rows, n, k, bf16};
+  if (bf16) {
+    if (narrow_.bytes() < rows * k * 2) narrow_ = allocate(rows * k * 2);
+    o.x = narrow_.data();
+    o.x_stride = k;
+  }
+  if (Blas::takes(o)) {
+    if (bf16) do_cast(narrow_.tensor(DType::bf16, {rows, k}), x);
+    return blas_.linear(o);
+  }
   const dim3 grid(static_cast<unsigned>((rows + kTile - 1) / kTile),
                   static_cast<unsigned>((n + kTile - 1) / kTile));
-  launch("linear", gemm_tiles<T>, grid, dim3(256), 0, stream, y, x, static_cast<const T*>(w), bias, rows, n,
-         k);
+  if (bf16)
+    launch("linear", gemm_tiles<gpu::bf16>, grid, dim3(256), 0, stream_, to, rows_of(x),
+           static_cast<const gpu::bf16*>(w), bias, rows, n, k);
+  else
+    launch("linear", gemm_tiles<float>, grid, dim3(256), 0, stream_, to, rows_of(x),
+           static_cast<const float*>(w), bias, rows, n, k);
 }
-
-}  // namespace
 
 std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precision) {
   const bool bf16 = precision == Precision::bf16;
@@ -167,10 +183,8 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
     const GpuWeight::Segment& s = w->segments()[i];
     const float* b = bias.empty() ? nullptr : device_f32(bias) + s.first;
     const Rows to = rows_of(y.slice_columns(s.first, s.rows));
-    if (s.dtype == DType::f32 && !bf16) {
-      many_rows<float>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k);
-    } else if (s.dtype == DType::bf16 && bf16) {
-      many_rows<gpu::bf16>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k);
+    if (s.dtype == (bf16 ? DType::bf16 : DType::f32)) {
+      product(to.data, to.stride, x, w->data(s), b, s.rows, bf16);
     } else if (rows <= kFewRows && info(s.dtype).block_values > 1) {
       with_format(s.dtype, [&](auto format) {
         if constexpr (decltype(format)::kValues > 1)
@@ -188,7 +202,7 @@ void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, cons
   const GpuWeight::Segment& s = w.segments()[segment];
   const std::int64_t k = w.k(), row = bytes_of(s.dtype, k);
   const std::int64_t at_once = std::clamp<std::int64_t>((std::int64_t{1} << 24) / k, 1, s.rows);
-  const std::int64_t bytes = at_once * k * 6;
+  const std::int64_t bytes = (at_once * k * 4 + 255) / 256 * 256 + at_once * k * 2;
   if (scratch_.bytes() < bytes) scratch_ = allocate(bytes);
   for (std::int64_t first = 0; first < s.rows; first += at_once) {
     const std::int64_t n = std::min(at_once, s.rows - first);
@@ -196,16 +210,12 @@ void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, cons
     Tensor raw(const_cast<std::byte*>(w.data(s)) + first * row, s.dtype, {n * k});
     raw.device = kDevice;
     do_dequantise(values, raw);
-    const Rows to{y + first, y_stride};
     const float* b = bias == nullptr ? nullptr : bias + first;
-    if (w.precision() == Precision::f32) {
-      many_rows<float>(stream_, to, rows_of(x), values.data, b, x.rows(), n, k);
-    } else {
-      Tensor narrow(values.data + at_once * k * 4, DType::bf16, {n, k});
-      narrow.device = kDevice;
-      do_cast(narrow, values);
-      many_rows<gpu::bf16>(stream_, to, rows_of(x), narrow.data, b, x.rows(), n, k);
-    }
+    const bool bf16 = w.precision() == Precision::bf16;
+    Tensor narrow(values.data + (at_once * k * 4 + 255) / 256 * 256, DType::bf16, {n, k});
+    narrow.device = kDevice;
+    if (bf16) do_cast(narrow, values);
+    product(y + first, y_stride, x, bf16 ? narrow.data : values.data, b, n, bf16);
   }
 }
 

@@ -44,7 +44,7 @@ FOREIGN = [
 WITHIN = [
     # The emulation knows CUDA, not Sonde's kernels; they reach it through gpu.h alone.
     ("kernels/emulation/", "kernels/", r"kernels/emulation/"),
-    ("kernels/cuda/", "kernels/emulation/", r"kernels/emulation/emulation\.h"),
+    ("kernels/cuda/", "kernels/emulation/", r"kernels/emulation/(emulation|cublas_shim)\.h"),
     ("kernels/cpu/", "kernels/cuda/", None),
     ("kernels/cpu/", "kernels/emulation/", None),
 ]

@@ -1,0 +1,46 @@
+// y = x w' (+ bias) by cuBLASLt: float without TF32, or bf16 operands with float sums. The library is opened
+// when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each shape is
+// chosen once.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <tuple>
+
+#include "kernels/cuda/memory.h"
+
+namespace sonde::SONDE_GPU {
+
+class Blas {
+ public:
+  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory);
+  ~Blas();
+  Blas(const Blas&) = delete;
+  Blas& operator=(const Blas&) = delete;
+
+  struct Operands {
+    float* y;
+    std::int64_t y_stride;
+    const void* x;  // [rows, k], float or bf16
+    std::int64_t x_stride;
+    const void* w;      // [n, k] contiguous, of the same type
+    const float* bias;  // [n] or null
+    std::int64_t rows, n, k;
+    bool bf16;
+  };
+  // Whether the library takes such operands: their addresses and strides.
+  static bool takes(const Operands& o);
+  void linear(const Operands& o);
+
+ private:
+  struct Library;
+  struct Plan;
+  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+
+  cudaStream_t stream_;
+  std::unique_ptr<Library> library_;
+  std::map<Shape, Plan> plans_;
+  Buffer workspace_;
+};
+
+}  // namespace sonde::SONDE_GPU

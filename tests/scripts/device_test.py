@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Every subcommand that runs a model, on the emulated GPU beside the CPU; words that name no device. usage: device_test.py SONDE"""
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import h5py
+import numpy as np
+
+import tiny_model
+
+SONDE = sys.argv[1]
+SITES = "hook_embed,blocks.*.hook_resid_post,blocks.*.attn.*,logits"
+
+
+def run(*arguments, device=None, code=0):
+    env = {k: v for k, v in os.environ.items() if k != "SONDE_DEVICE"}
+    if device:
+        env["SONDE_DEVICE"] = device
+    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env=env)
+    if result.returncode != code:
+        sys.exit(f"SONDE_DEVICE={device} sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, "
+                 f"expected {code}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def datasets(store):
+    with h5py.File(os.path.join(store, "index.h5")) as f:
+        found = {}
+        f.visititems(lambda name, item: found.__setitem__(name, item[()]) if isinstance(item, h5py.Dataset) else None)
+        return found
+
+
+def close(a, b, limit, what):
+    finite = np.isfinite(a)
+    assert (finite == np.isfinite(b)).all(), what
+    a, b = a[finite].astype(float), b[finite].astype(float)
+    error = np.linalg.norm(a - b) / max(np.linalg.norm(a), 1e-30)
+    assert error <= limit, f"{what}: off by {error:.3g}, limit {limit}"
+
+
+def lines(path):
+    with open(path) as f:
+        return [json.loads(line) for line in f]
+
+
+def numbers(path):
+    """Rows of a CSV; what can be a number is one."""
+    with open(path) as f:
+        return [{k: float(v) if v.replace(".", "").replace("-", "").replace("e", "").isdigit() else v
+                 for k, v in row.items()} for row in csv.DictReader(f)]
+
+
+def main(tmp):
+    model = tiny_model.write(os.path.join(tmp, "model"))
+    rng = np.random.default_rng(2)
+    documents = [rng.integers(0, 300, n).tolist() for n in (7, 1, 40, 19) + (5,) * 36]
+    ids = os.path.join(tmp, "ids.jsonl")
+    with open(ids, "w") as f:
+        f.writelines(json.dumps({"id": str(i), "ids": d}) + "\n" for i, d in enumerate(documents))
+    labels = os.path.join(tmp, "labels.csv")
+    with open(labels, "w") as f:
+        f.write("id,label,split\n")
+        f.writelines(f"{i},{i % 2},{'test' if i % 4 > 1 else 'train'}\n" for i in range(len(documents)))
+    edits = os.path.join(tmp, "edits.json")
+    with open(edits, "w") as f:
+        json.dump([{"site": "blocks.1.hook_resid_post", "op": "add", "tokens": "last", "value": 0.5},
+                   {"site": "blocks.0.attn.hook_z", "op": "zero", "heads": [1], "tokens": "all"}], f)
+
+    out = {}
+    for device in ("cpu", "emulated"):
+        out[device] = folder = os.path.join(tmp, device)
+        os.mkdir(folder)
+        at = lambda name: os.path.join(folder, name)  # noqa: E731
+        run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "f32", "--edits", edits, "--out", at("store"), device=device)
+        run("generate", model, "--prompts", ids, "--max-new", 5, "--greedy", "--dtype", "f32", "--out", at("generated.jsonl"), device=device)
+        run("score", model, "--ids", ids, "--dtype", "f32", "--out", at("scores.jsonl"), device=device)
+        run("probe", at("store"), "--sites", "blocks.*.hook_resid_post", "--labels", labels, "--column", "label", "--split-column", "split", "--out", at("probe"), device=device)
+        run("bench", model, "--tokens", 16, "--documents", 1, "--repeats", 1, device=device)
+
+    cpu, emulated = datasets(os.path.join(out["cpu"], "store")), datasets(os.path.join(out["emulated"], "store"))
+    assert cpu.keys() == emulated.keys() and len(cpu) > 30
+    for name, expected in cpu.items():
+        if expected.dtype.kind == "f" and not name.startswith("statistics"):
+            close(expected, emulated[name], 5e-6, name)
+    manifest = json.load(open(os.path.join(out["emulated"], "store", "manifest.json")))
+    assert "emulated-f32" in json.dumps(manifest)
+
+    generated = [lines(os.path.join(out[d], "generated.jsonl")) for d in out]
+    assert [g["ids"] for g in generated[0]] == [g["ids"] for g in generated[1]]
+    for a, b in zip(*(lines(os.path.join(out[d], "scores.jsonl")) for d in out)):
+        for key, value in a.items():
+            if isinstance(value, float):
+                assert abs(value - b[key]) <= 1e-5 * max(1, abs(value)), (key, value, b[key])
+    for a, b in zip(*(numbers(os.path.join(out[d], "probe", "probes.csv")) for d in out)):
+        assert abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"], (a, b)
+
+    # The option goes before the environment; what names no device is refused in a line.
+    run("generate", model, "--prompts", ids, "--max-new", 1, "--greedy", "--device", "cpu", "--out", os.path.join(tmp, "o.jsonl"), device="nonsense")
+    for word, code in (("gpu", 2), ("cuda:x", 2), ("cuda:99", 1)):
+        result = run("extract", model, "--ids", ids, "--sites", "logits", "--out", os.path.join(tmp, "none"), device=word, code=code)
+        assert "--device" in result.stderr and result.stderr.count("\n") == 1, result.stderr
+    devices = json.loads(run("devices", "--json").stdout)
+    assert devices["gpus"] or devices["no_gpu"], devices
+    print("ok")
+
+
+with tempfile.TemporaryDirectory() as folder:
+    main(folder)
