@@ -67,8 +67,8 @@ TEST_P(OnDevice, EveryHook) {
       if (info(site.hook).cost == Cost::free) outside.sites.push_back(site);
     for (const RunOptions& run : {RunOptions{}, outside, RunOptions{{}, "last"}}) {
       if (precision == Precision::bf16 && run.tokens == "last") continue;
-      // A value that rounds to the other neighbour in bf16 is off by 2^-8 of itself.
-      const double limit = precision == Precision::f32 ? 5e-6 : 1e-2;
+      // A value that rounds to the other neighbour in bf16 is off by 2^-8 of itself; attention rounds, too.
+      const double limit = precision == Precision::f32 ? 5e-6 : 3e-2;
       expect_close(run_packed(there, *device, kDocuments, run), run_packed(here, *cpu, kDocuments, run),
                    limit, precision == Precision::f32 ? "f32" : "bf16");
     }
