@@ -8,7 +8,7 @@ usage() {
 usage: ./test.sh [--install-only] [--no-install] [--quick | --long]
   --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
   --no-install    install nothing
-  --quick         the release build's tests alone; else a sample of the rooms' tests runs under sanitizers, too
+  --quick         the release build's tests alone; else a sample runs under sanitizers and readers are fuzzed
   --long          full counts (kill trials, all curves, all tests under sanitizers); keeps docs/last-long-run.md
 TEXT
 }
@@ -99,13 +99,22 @@ tests_tsan() {  # more threads than cores, for other interleavings
   run_tests tsan -R "$(rooms_pattern "${tsan_rooms[@]}")"
 }
 
+# Readers under libFuzzer: 20 seconds a target, 5 minutes with --long.
+build_fuzz() { configure fuzz && cmake --build build/fuzz -j "$jobs" --target fuzz_targets -- --quiet; }
+run_fuzz() {
+  local seconds=20
+  if [ "$long" = yes ]; then seconds=300; fi
+  python3 tests/fuzz/run_fuzz.py build/fuzz --seconds "$seconds" --jobs "$jobs" --report "$logs/fuzz.md"
+}
+
 if stage build build "$release"; then stage tests run_tests "$release"; fi
 if [ "$sanitizers" = yes ]; then
   if command -v clang++-14 >/dev/null; then
     if stage build-asan build_rooms asan "${asan_rooms[@]}"; then stage tests-asan tests_asan; fi
     if stage build-tsan build_rooms tsan "${tsan_rooms[@]}"; then stage tests-tsan tests_tsan; fi
+    if stage build-fuzz build_fuzz; then stage fuzz run_fuzz; fi
   else
-    echo "test.sh: no clang++-14 here, so no test under sanitizers"
+    echo "test.sh: no clang++-14 here, so no test under sanitizers and no fuzzing"
     stages+=("sanitizers   skipped")
   fi
 fi
@@ -117,6 +126,7 @@ write_report() {
   printf '\n```\n'
   printf '%s\n' "${stages[@]}"
   printf '```\n'
+  printf '\n## Fuzzing\n%s\n' "$(cat "$logs/fuzz.md" 2>/dev/null || echo skipped)"
   python3 tests/scripts/summarise_tests.py "Tests=$logs/$release.xml" "Under ASan and UBSan=$logs/asan.xml" "Under TSan=$logs/tsan.xml"
 }
 if [ "$long" = yes ]; then
