@@ -66,7 +66,7 @@ configure() {
 build() {
   configure "$1" && cmake --build "build/$1" -j "$jobs" -- --quiet
 }
-build_rooms() {  # preset, rooms: their tests alone
+build_rooms() {  # preset, targets: those alone
   configure "$1" && cmake --build "build/$1" -j "$jobs" -- --quiet "${@:2}"
 }
 
@@ -100,19 +100,20 @@ tests_tsan() {  # more threads than cores, for other interleavings
 }
 
 # Readers under libFuzzer: 20 seconds a target, 5 minutes with --long.
-build_fuzz() { configure fuzz && cmake --build build/fuzz -j "$jobs" --target fuzz_targets -- --quiet; }
 run_fuzz() {
   local seconds=20
   if [ "$long" = yes ]; then seconds=300; fi
-  python3 tests/fuzz/run_fuzz.py build/fuzz --seconds "$seconds" --jobs "$jobs" --report "$logs/fuzz.md"
+  python3 tests/fuzz/run_fuzz.py build/asan --seconds "$seconds" --jobs "$jobs" --report "$logs/fuzz.md"
 }
 
 if stage build build "$release"; then stage tests run_tests "$release"; fi
 if [ "$sanitizers" = yes ]; then
   if command -v clang++-14 >/dev/null; then
-    if stage build-asan build_rooms asan "${asan_rooms[@]}"; then stage tests-asan tests_asan; fi
+    if stage build-asan build_rooms asan "${asan_rooms[@]}" fuzz_targets; then
+      stage tests-asan tests_asan
+      stage fuzz run_fuzz
+    fi
     if stage build-tsan build_rooms tsan "${tsan_rooms[@]}"; then stage tests-tsan tests_tsan; fi
-    if stage build-fuzz build_fuzz; then stage fuzz run_fuzz; fi
   else
     echo "test.sh: no clang++-14 here, so no test under sanitizers and no fuzzing"
     stages+=("sanitizers   skipped")

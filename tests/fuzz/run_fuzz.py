@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the fuzz targets on a corpus made on the spot, two at a time, and prints how many inputs each tried.
 
-usage: run_fuzz.py BUILD [--seconds 20] [--jobs 2] [--report FILE.md] [TARGET...]   (BUILD: built with the preset fuzz)
+usage: run_fuzz.py BUILD [--seconds 20] [--jobs 2] [--report FILE.md] [TARGET...]   (BUILD: built with the preset asan)
 A crash, an exception that is no Error, a leak, an input that takes 20 s, or memory out of proportion to it fails the
 run; the input is kept in BUILD/fuzz/found. What grew out of the seeds is kept in BUILD/fuzz/corpus for the next run.
 """
@@ -52,7 +52,7 @@ def main():
     options = arguments()
     targets = options.targets or sorted(os.path.basename(t) for t in glob.glob(os.path.join(options.build, "tests", "*_fuzz")))
     if not targets:
-        sys.exit(f"run_fuzz.py: {options.build}: no targets; build them: cmake --preset fuzz && cmake --build build/fuzz --target fuzz_targets")
+        sys.exit(f"run_fuzz.py: {options.build}: no targets; build them: cmake --preset asan && cmake --build build/asan --target fuzz_targets")
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     failed, rows = [], []
     with tempfile.TemporaryDirectory(prefix="sonde-fuzz-", dir=memory) as scratch:
