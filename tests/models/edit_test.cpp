@@ -305,8 +305,9 @@ TEST_P(EditFamilies, AnOpIsTheReplacementByItsResult) {
       for (const auto& [other, captured] : scaled[d])
         if (relative_error(captured.values, replaced[d].at(other).values) > 2e-6)
           ADD_FAILURE() << "edit at " << name(site) << " seen at " << other;
-      if (kDocuments[d].size() > 1)
+      if (kDocuments[d].size() > 1) {
         EXPECT_NE(scaled[d].at("logits").values, plain[d].at("logits").values) << name(site);
+      }
     }
   }
 }
