@@ -146,8 +146,8 @@ void check_prompt(const RealModel& model, const std::vector<int>& layers_compare
   layers("ln_final.hook_out.last4", last_rows(found.at("ln_final.hook_out"), 4), limits.final_norm);
   std::vector<float> norms;
   for (int l = 0; l <= layers_compared.back(); ++l) {
-    const auto of_layer = row_norms(found.at("blocks." + std::to_string(l) + ".hook_resid_post"));
-    norms.insert(norms.end(), of_layer.begin(), of_layer.end());
+    const auto of_block = row_norms(found.at("blocks." + std::to_string(l) + ".hook_resid_post"));
+    norms.insert(norms.end(), of_block.begin(), of_block.end());
   }
   layers("resid_post_norms", norms, limits.norms);
   layers("embed_norms", row_norms(found.at("hook_embed")), limits.embed_norms);
