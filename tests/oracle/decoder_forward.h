@@ -25,7 +25,7 @@ struct Rope {
   double low_freq = 1, high_freq = 4;                           // llama3
   double beta_fast = 32, beta_slow = 1;                         // yarn
   bool truncate = true;                                         // yarn
-  std::vector<double> short_factor, long_factor;                // longrope
+  std::vector<double> short_factor = {}, long_factor = {};      // longrope
   double magnitude = std::numeric_limits<double>::quiet_NaN();  // yarn, longrope; NaN: their own rule
 };
 
