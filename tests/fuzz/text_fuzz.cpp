@@ -1,4 +1,5 @@
-// Any text through good tokenizers: ids and offsets agree, and byte-level BPE gives the text back.
+// Any text through good tokenizers: ids and offsets agree, and tokenizer.json's byte-level BPE gives the text
+// back.
 #include "io/tokenizer/tokenizer.h"
 #include "io/tokenizer/utf8.h"
 #include "tests/fuzz/input.h"
@@ -16,7 +17,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (ids != e.ids) __builtin_trap();
     for (std::size_t i = 0; i < e.ids.size(); ++i)
       if (e.begin[i] > e.end[i] || e.end[i] > input.bytes.size()) __builtin_trap();
-    if (valid_utf8_prefix(input.bytes) == input.bytes.size() && tokenizer.decode(ids, false) != input.bytes)
+    // Added tokens swallow spaces, and llama.cpp takes some out when it decodes: the others give all back.
+    const bool keeps_all = input.choice < 2 && input.bytes.find('<') == std::string::npos;
+    if (keeps_all && valid_utf8_prefix(input.bytes) == input.bytes.size() &&
+        tokenizer.decode(ids, false) != input.bytes)
       __builtin_trap();
   });
 }
