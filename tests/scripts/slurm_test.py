@@ -175,7 +175,8 @@ def main(tmp):
         assert os.path.exists(os.path.join(tmp, "probes", "probes.csv"))
         print("extract.sbatch and probe.sbatch: done on 2 tasks", flush=True)
 
-        job = slurm.submit("--partition=low", script("preemptible.sbatch"), *options("preempted", "all"))
+        small_shards = ["--shard-rows", "150"]  # each waits for the disk: the job lasts long enough to be preempted
+        job = slurm.submit("--partition=low", script("preemptible.sbatch"), *options("preempted", "all"), *small_shards)
         slurm.wait(job, ("RUNNING",))
         log = os.path.join(tmp, "preempted", "shards.rank-00000.jsonl")
         for _ in range(600):
@@ -186,6 +187,9 @@ def main(tmp):
         slurm.wait(other, ("COMPLETED",))
         assert slurm.wait(job, ("COMPLETED", "FAILED")) == "COMPLETED", slurm.logs()
         restarts = int(slurm.field(job, "Restarts"))
+        if restarts == 0 and "resuming:" not in slurm.logs():
+            print("skipped: the job was done before Slurm preempted it")
+            sys.exit(77)
         assert restarts >= 1 and "resuming:" in slurm.logs(), slurm.logs()
         assert "stopped on request" in slurm.logs(), slurm.logs()
         slurm.environment["OMP_NUM_THREADS"] = "1"
