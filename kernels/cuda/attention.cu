@@ -12,9 +12,10 @@
 namespace sonde::SONDE_GPU {
 namespace {
 
-constexpr int kKeys = 64;        // keys of a step, one a thread
-constexpr int kChunk = 256;      // keys of a chunk, counted from the document's start
-constexpr int kFewBlocks = 512;  // below so many, chunks are spread over blocks
+constexpr int kKeys = 64;          // keys of a step, one a thread
+constexpr int kChunk = 256;        // keys of a chunk, counted from the document's start
+constexpr int kWidestHead = 4000;  // its 3 E floats fit the 48 KiB of shared memory that any block has
+constexpr int kFewBlocks = 512;    // below so many, chunks are spread over blocks
 
 struct Attention {
   Rows z, q, k, v;
@@ -147,6 +148,9 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
 
   const auto tokens = static_cast<unsigned>(q.rows()), heads = static_cast<unsigned>(q.dim(1));
   const int e = static_cast<int>(q.dim(2));
+  if (e > kWidestHead)
+    fail_hint("--device cpu has no such limit", "attention: heads of {} values, expected at most {}", e,
+              kWidestHead);
   Attention x{rows_of(z),
               rows_of(q),
               rows_of(k),

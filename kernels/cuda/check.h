@@ -8,9 +8,11 @@ namespace sonde::SONDE_GPU {
 
 inline void check(cudaError_t error, const char* doing) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // not to be seen twice
+  cudaGetLastError();                             // not to be seen twice
+  const std::string detail = gpu_error_detail();  // of the emulation: which line, which thread
   fail_hint("a kernel's error shows at a later call; CUDA_LAUNCH_BLOCKING=1 shows the right one",
-            "{}: CUDA says {} ({})", doing, cudaGetErrorString(error), cudaGetErrorName(error));
+            "{}: CUDA says {} ({}){}{}", doing, cudaGetErrorString(error), cudaGetErrorName(error),
+            detail.empty() ? "" : ": ", detail);
 }
 
 // A kernel in a stream; nothing where the grid is empty.

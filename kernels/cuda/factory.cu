@@ -12,11 +12,9 @@ std::unique_ptr<Backend> make_cuda_backend(int ordinal) {
 }
 
 std::vector<Gpu> cuda_gpus() {
-  int count = 0;  // left as it is where there is no driver
-  const bool found = cudaGetDeviceCount(&count) == cudaSuccess;
-  cudaGetLastError();
   std::vector<Gpu> gpus;
-  for (int i = 0; found && i < count; ++i) {
+  const int count = cuda::device_count().count;
+  for (int i = 0; i < count; ++i) {
     cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, i) != cudaSuccess) break;
     gpus.push_back({p.name, p.major, p.minor, static_cast<std::int64_t>(p.totalGlobalMem)});
@@ -24,12 +22,7 @@ std::vector<Gpu> cuda_gpus() {
   return gpus;
 }
 
-std::string why_no_gpu() {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  cudaGetLastError();
-  return error == cudaSuccess ? "" : cudaGetErrorString(error);
-}
+std::string why_no_gpu() { return cuda::device_count().why_none; }
 #endif
 
 }  // namespace sonde

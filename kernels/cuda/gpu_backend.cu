@@ -3,21 +3,12 @@
 namespace sonde::SONDE_GPU {
 namespace {
 
-// Devices there are; an Error where CUDA finds no driver.
-int device_count() {
-  int count = 0;  // left as it is where there is no driver
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice) {
-    cudaGetLastError();
-    fail_hint("`sonde devices` shows what this machine has; --device cpu runs without a GPU",
-              "--device cuda: no NVIDIA driver, or one too old, or no GPU ({})", cudaGetErrorString(error));
-  }
-  check(error, "counting the GPUs");
-  return count;
-}
-
 int checked_ordinal(int ordinal) {
-  const int count = device_count();
+  const DeviceCount found = device_count();
+  if (found.count == 0)
+    fail_hint("`sonde devices` shows what this machine has; --device cpu runs without a GPU",
+              "--device cuda: {}", found.why_none);
+  const int count = found.count;
   if (ordinal < 0 || ordinal >= count)
     fail_hint("`sonde devices` lists them", "--device cuda:{}: found {} GPUs, expected a number below it",
               ordinal, count);
@@ -25,6 +16,27 @@ int checked_ordinal(int ordinal) {
 }
 
 }  // namespace
+
+DeviceCount device_count() {
+  DeviceCount found;  // count stays 0 where there is no driver
+  const cudaError_t error = cudaGetDeviceCount(&found.count);
+  if (error == cudaSuccess && found.count > 0) return found;
+  cudaGetLastError();
+  found.count = 0;
+  int driver = 0, runtime = 0;  // 13020 is CUDA 13.2
+  cudaDriverGetVersion(&driver);
+  cudaRuntimeGetVersion(&runtime);
+  if (error == cudaErrorInsufficientDriver && driver == 0)
+    found.why_none = "no NVIDIA driver";
+  else if (error == cudaErrorInsufficientDriver)
+    found.why_none = fmt::format("the NVIDIA driver is too old: it knows CUDA {}.{}, expected {}.{} or newer",
+                                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+  else if (error == cudaSuccess || error == cudaErrorNoDevice)
+    found.why_none = "the NVIDIA driver shows no GPU";
+  else
+    found.why_none = fmt::format("{} ({})", cudaGetErrorString(error), cudaGetErrorName(error));
+  return found;
+}
 
 Stream::Stream(int ordinal) {
   check(cudaSetDevice(checked_ordinal(ordinal)), "choosing the GPU");

@@ -15,6 +15,13 @@ inline constexpr DeviceKind kDevice = DeviceKind::cuda;
 inline constexpr DeviceKind kDevice = DeviceKind::emulated;
 #endif
 
+// How many GPUs the driver shows, and where there is none, why.
+struct DeviceCount {
+  int count = 0;
+  std::string why_none;
+};
+DeviceCount device_count();
+
 // A tensor's memory, for kernels and copies; one of another device is refused.
 template <class T>
 T* device_data(const Tensor& t) {

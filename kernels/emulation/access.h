@@ -7,6 +7,7 @@
 
 namespace sonde::emulation {
 
+struct Launch;
 enum class Access : std::uint8_t { read, write, atomic };
 
 // One lane's request; `pc` is an address in the kernel's line, nullptr for the end of a cp.async.
@@ -17,7 +18,7 @@ void record_fence();  // __threadfence
 void record_range(const void* data, std::size_t bytes, Access access);
 void forget_range(const void* data, std::size_t bytes);
 
-void accesses_of_grid_begin();
+void accesses_of_grid_begin(const Launch& launch);
 void accesses_of_block_begin();
 void accesses_of_block_end();
 // Around each piece of a stream's work; what was wrong with its accesses, as a sentence; empty: nothing.

@@ -6,7 +6,7 @@ namespace sonde::emulation {
 
 void record_access(const void*, std::size_t, Access, const void*) {}
 void record_fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
-void accesses_of_grid_begin() {}
+void accesses_of_grid_begin(const Launch&) {}
 void accesses_of_block_begin() {}
 void accesses_of_block_end() {}
 void record_range(const void*, std::size_t, Access) {}

@@ -82,6 +82,7 @@ struct Launch {
   std::size_t shared_limit = 48 << 10;  // static and dynamic together
   void (*kernel)(void*) = nullptr;
   void* arguments = nullptr;
+  const void* address = nullptr;  // of the kernel, by which traces name it
 };
 
 struct Block {

@@ -78,7 +78,7 @@ class BlockOrder {
 Fault run_grid(const Launch& launch) {
   const std::uint64_t blocks = std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   const BlockOrder order(blocks);
-  accesses_of_grid_begin();
+  accesses_of_grid_begin(launch);
   std::mutex mutex;
   std::atomic<bool> stop = false;
   Fault first;

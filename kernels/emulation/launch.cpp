@@ -18,14 +18,14 @@ cudaError_t check_configuration(dim3 grid, dim3 block) {
 }  // namespace
 
 cudaError_t submit_launch(dim3 grid, dim3 block_size, std::size_t dynamic_bytes,
-                          emulated::cudaStream_t handle, void (*call)(void*),
-                          std::shared_ptr<void> arguments) {
+                          emulated::cudaStream_t handle, void (*call)(void*), std::shared_ptr<void> arguments,
+                          const void* address) {
   return stream_call(handle, [&](Engine& engine, Stream* stream) {
     if (const auto error = check_configuration(grid, block_size); error != cudaError_t::cudaSuccess)
       return error;
     // Beyond 48 KiB gpu_launch raises the kernel's allowance, as its twin under nvcc does.
     if (dynamic_bytes > limits().shared_per_block) return cudaError_t::cudaErrorInvalidValue;
-    Launch launch{grid, block_size, dynamic_bytes, limits().shared_per_block, call, nullptr};
+    Launch launch{grid, block_size, dynamic_bytes, limits().shared_per_block, call, nullptr, address};
     return engine.submit(stream, {"kernel",
                                   [launch, arguments]() mutable {
                                     launch.arguments = arguments.get();

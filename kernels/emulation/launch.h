@@ -10,10 +10,11 @@
 
 namespace sonde::emulation {
 
-// Checks the configuration as the real runtime does and queues the launch; call(data) is one thread.
+// Checks the configuration as the real runtime does and queues the launch; call(data) is one thread of the
+// kernel that is at `address`.
 emulated::cudaError_t submit_launch(dim3 grid, dim3 block, std::size_t dynamic_bytes,
                                     emulated::cudaStream_t stream, void (*call)(void*),
-                                    std::shared_ptr<void> arguments);
+                                    std::shared_ptr<void> arguments, const void* address);
 
 }  // namespace sonde::emulation
 
@@ -34,7 +35,8 @@ cudaError_t gpu_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, std
     auto* pack_of_launch = static_cast<Pack*>(data);
     std::apply(pack_of_launch->kernel, pack_of_launch->values);
   };
-  return emulation::submit_launch(grid, block, dynamic_bytes, stream, call, std::move(pack));
+  return emulation::submit_launch(grid, block, dynamic_bytes, stream, call, std::move(pack),
+                                  reinterpret_cast<const void*>(kernel));
 }
 
 }  // namespace sonde::emulated

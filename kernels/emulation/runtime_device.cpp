@@ -20,9 +20,15 @@ namespace sonde::emulated {
 using emulation::Engine;
 using emulation::runtime_call;
 
+namespace {
+constexpr int kRuntimeVersion = 13000;
+}
+
 cudaError_t cudaGetDeviceCount(int* count) {
   if (!count) return cudaErrorInvalidValue;
-  if (emulation::config().devices == 0) return cudaErrorNoDevice;  // the count stays as it was
+  // The count stays as it was.
+  if (emulation::config().driver < kRuntimeVersion) return cudaErrorInsufficientDriver;
+  if (emulation::config().devices == 0) return cudaErrorNoDevice;
   *count = emulation::config().devices;
   return cudaSuccess;
 }
@@ -108,8 +114,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
   return cudaSuccess;
 }
 
-cudaError_t cudaDriverGetVersion(int* version) { return *version = 13000, cudaSuccess; }
-cudaError_t cudaRuntimeGetVersion(int* version) { return *version = 13000, cudaSuccess; }
+cudaError_t cudaDriverGetVersion(int* version) { return *version = emulation::config().driver, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int* version) { return *version = kRuntimeVersion, cudaSuccess; }
 
 cudaError_t cudaDeviceSynchronize() {
   return runtime_call([](Engine& engine) {

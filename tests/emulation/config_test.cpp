@@ -10,7 +10,7 @@ namespace {
 TEST(Config, ReadsEveryKey) {
   const Config c = parse_config(
       "order=random,seed=7,preempt=0.5,streams=eager,poison=no,protect=yes,strict=no,trace=yes,compute=90,"
-      "devices=3,memory=1000000");
+      "devices=3,memory=1000000,driver=12020");
   EXPECT_EQ(c.order, Order::random);
   EXPECT_EQ(c.seed, 7u);
   EXPECT_EQ(c.preempt, 0.5);
@@ -19,6 +19,7 @@ TEST(Config, ReadsEveryKey) {
   EXPECT_EQ(c.compute, 90);
   EXPECT_EQ(c.devices, 3);
   EXPECT_EQ(c.memory, 1000000);
+  EXPECT_EQ(c.driver, 12020);
   EXPECT_EQ(parse_config("").order, Order::forward);
 }
 

@@ -41,7 +41,10 @@ void record_access(const void* data, std::size_t bytes, Access access, const voi
 
 void record_fence() { release_writes(); }
 
-void accesses_of_grid_begin() { begin_races_of_grid(); }
+void accesses_of_grid_begin(const Launch& launch) {
+  begin_races_of_grid();
+  if (config().trace) begin_traffic_of_grid(launch);
+}
 void accesses_of_block_begin() { begin_races_of_block(); }
 void accesses_of_block_end() {
   if (config().trace) end_traffic_of_block();

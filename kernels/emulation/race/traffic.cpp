@@ -6,9 +6,11 @@
 #include <set>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include "kernels/emulation/block.h"
 #include "kernels/emulation/race/source_line.h"
+#include "kernels/emulation/statistics.h"
 #include "runtime/error.h"
 
 namespace sonde::emulation {
@@ -28,9 +30,28 @@ struct Place {
 };
 
 std::unordered_map<const void*, Place> places[kMaxWarps];
-std::map<const void*, LineTraffic> sums;
+
+struct Record {
+  KernelTraffic sum{};
+  const void* address = nullptr;
+  std::map<const void*, LineTraffic> lines;  // by address in the code
+};
+std::vector<Record> records;  // a kernel each
+std::size_t current = 0;
+// Of the launch that runs.
 std::unordered_set<std::uintptr_t> read_sectors, written_sectors;
-std::uint64_t bytes_read = 0, bytes_written = 0;
+std::uint64_t mma_before = 0;
+
+void end_launch() {
+  if (records.empty()) return;
+  KernelTraffic& sum = records[current].sum;
+  sum.sectors_read += read_sectors.size();
+  sum.sectors_written += written_sectors.size();
+  sum.mma_flops += statistics().mma_flops - mma_before;
+  mma_before = statistics().mma_flops;
+  read_sectors.clear();
+  written_sectors.clear();
+}
 
 // Wavefronts: 32 lanes of 4 bytes, 16 of 8 or 8 of 16 go together; two words of one bank do not.
 void count_shared(const Request& r, LineTraffic& sum) {
@@ -53,7 +74,7 @@ void count_shared(const Request& r, LineTraffic& sum) {
   }
 }
 
-void count_global(const Request& r, LineTraffic& sum) {
+void count_global(const Request& r, LineTraffic& sum, KernelTraffic& kernel) {
   std::set<std::uintptr_t> sectors, bytes;
   for (unsigned lane = 0; lane < kWarpLanes; ++lane) {
     if (!(r.lanes >> lane & 1)) continue;
@@ -61,7 +82,7 @@ void count_global(const Request& r, LineTraffic& sum) {
       sectors.insert((r.address[lane] + k) / kSector);
       bytes.insert(r.address[lane] + k);
     }
-    (r.write ? bytes_written : bytes_read) += r.bytes;
+    (r.write ? kernel.bytes_written : kernel.bytes_read) += r.bytes;
   }
   sum.needed += sectors.size();
   sum.least += (bytes.size() + kSector - 1) / kSector;
@@ -69,22 +90,35 @@ void count_global(const Request& r, LineTraffic& sum) {
 }
 
 void finish(const void* pc, const Request& r) {
-  LineTraffic& sum = sums[pc];
+  Record& record = records[current];
+  LineTraffic& sum = record.lines[pc];
   ++sum.requests;
   sum.bytes_per_lane = r.bytes;
   sum.write = r.write;
   sum.shared = r.shared;
-  r.shared ? count_shared(r, sum) : count_global(r, sum);
+  r.shared ? count_shared(r, sum) : count_global(r, sum, record.sum);
 }
 
 }  // namespace
 
 void clear_traffic() {
   for (auto& of_warp : places) of_warp.clear();
-  sums.clear();
+  records.clear();
   read_sectors.clear();
   written_sectors.clear();
-  bytes_read = bytes_written = 0;
+}
+
+void begin_traffic_of_grid(const Launch& launch) {
+  end_launch();
+  mma_before = statistics().mma_flops;
+  const auto same = [&](const Record& r) { return r.address == launch.address; };
+  current = static_cast<std::size_t>(std::ranges::find_if(records, same) - records.begin());
+  if (current == records.size()) records.emplace_back().address = launch.address;
+  KernelTraffic& sum = records[current].sum;
+  sum.threads = launch.block.x * launch.block.y * launch.block.z;
+  sum.dynamic_bytes = launch.dynamic_bytes;
+  sum.blocks += std::uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  ++sum.launches;
 }
 
 void count_traffic(const void* data, std::size_t bytes, Access access, const void* pc, bool shared) {
@@ -112,11 +146,28 @@ void end_traffic_of_block() {
   }
 }
 
+std::vector<KernelTraffic> traffic_of_kernels() {
+  end_launch();
+  std::vector<KernelTraffic> all;
+  for (const Record& record : records) {
+    all.push_back(record.sum);
+    all.back().kernel = kernel_name(record.address);
+    for (const auto& [pc, line] : record.lines) {
+      all.back().lines.push_back(line);
+      all.back().lines.back().line = source_line(pc);
+    }
+  }
+  return all;
+}
+
 Traffic traffic() {
-  Traffic all{{}, bytes_read, bytes_written, read_sectors.size(), written_sectors.size()};
-  for (const auto& [pc, sum] : sums) {
-    all.lines.push_back(sum);
-    all.lines.back().line = source_line(pc);
+  Traffic all{};
+  for (const KernelTraffic& kernel : traffic_of_kernels()) {
+    all.lines.insert(all.lines.end(), kernel.lines.begin(), kernel.lines.end());
+    all.bytes_read += kernel.bytes_read;
+    all.bytes_written += kernel.bytes_written;
+    all.sectors_read += kernel.sectors_read;
+    all.sectors_written += kernel.sectors_written;
   }
   return all;
 }

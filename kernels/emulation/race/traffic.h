@@ -23,14 +23,23 @@ struct Traffic {
   std::vector<LineTraffic> lines;
   std::uint64_t bytes_read, bytes_written;  // global, as asked for by lanes
   std::uint64_t sectors_read,
-      sectors_written;  // each counted once: what DRAM must move at least, in 32 bytes
+      sectors_written;  // each counted once a launch: what DRAM must move at least, in 32 bytes
+};
+// Of one kernel's launches.
+struct KernelTraffic : Traffic {
+  std::string kernel;  // "norm_rows<true, false>"
+  unsigned threads;    // of a block
+  std::size_t dynamic_bytes;
+  std::uint64_t launches, blocks, mma_flops;
 };
 
 void clear_traffic();
-Traffic traffic();            // of all launches since clear_traffic with config().trace
-std::string traffic_table();  // the same for people
+Traffic traffic();                                // of all launches since clear_traffic with config().trace
+std::vector<KernelTraffic> traffic_of_kernels();  // the same, one by one, in the order of their first launch
+std::string traffic_table();                      // the same for people
 
 void count_traffic(const void* data, std::size_t bytes, Access access, const void* pc, bool shared);
+void begin_traffic_of_grid(const Launch& launch);
 void end_traffic_of_block();
 
 }  // namespace sonde::emulation
