@@ -31,9 +31,16 @@ class ChatTemplate {
   const std::string& name() const { return name_; }
 
  private:
+  std::string apply_turns(std::span<const ChatMessage> messages, std::string_view bos,
+                          std::string_view eos) const;
+
   std::string name_;
   bool begins_with_bos_ = false;
-  std::string default_system_;  // a first turn where the conversation has no system's
+  bool takes_system_ = true, skips_empty_system_ = false;
+  bool leaves_out_thoughts_ = false;  // of earlier answers
+  std::string default_system_;        // a first turn where the conversation has no system's
+  std::string begins_answer_;         // what the assistant's next turn begins with
+  std::string eos_;                   // where the template writes it out
 };
 
 // The messages of a JSON list [{"role": .., "content": ..}]; `where` begins the Errors.

@@ -55,12 +55,18 @@ std::string normalized_text(const std::string& text, const TokenizerParts& parts
 }
 
 // Tokens that are `normalized` are looked for in the normalised text, and normalised themselves.
-void add_finders(const std::vector<AddedToken>& added, TokenizerParts& parts) {
+void add_finders(const std::vector<AddedToken>& added, const std::string& file, TokenizerParts& parts) {
   std::vector<AddedToken> raw, normalized;
   for (const AddedToken& token : added) (token.normalized ? normalized : raw).push_back(token);
   parts.added = make_hugging_face_finder(raw);
   if (normalized.empty()) return;
-  for (AddedToken& token : normalized) token.content = normalized_text(token.content, parts);
+  for (AddedToken& token : normalized) {
+    const std::string text = normalized_text(token.content, parts);
+    if (text.empty())  // the library would find it everywhere, and panics where characters have several bytes
+      fail_hint("\"normalized\": false", "{}: added token \"{}\": the normalizer leaves nothing of it", file,
+                printable(token.content));
+    token.content = text;
+  }
   parts.added_normalized = make_hugging_face_finder(normalized);
 }
 
@@ -132,7 +138,7 @@ std::unique_ptr<Tokenizer> load_tokenizer_json(const std::filesystem::path& path
   parts.model = read_model(root, vocabulary, stages.ends_in_bytes, kind);
   if (stages.ends_in_bytes) parts.pre_tokenizers.push_back(make_byte_letters());
   read_added_tokens(root, vocabulary);
-  add_finders(vocabulary.added, parts);
+  add_finders(vocabulary.added, file, parts);
   parts.decoder = read_decoder(root, make_decoded_tokens(vocabulary, parts, file));
   parts.vocab_size = vocabulary.size;
   for (const auto* ids : {&parts.prefix, &parts.suffix})

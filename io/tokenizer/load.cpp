@@ -31,6 +31,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model) {
               model.string(),
               fs::exists(model / "tokenizer.model", error) ? "; its tokenizer.model is not supported" : "");
   }
+  // A pipe could not be opened a second time, and the first could wait for ever.
+  if (!fs::is_regular_file(status))
+    fail("{}: expected a folder or a regular file, found something else", model.string());
   return begins_with_gguf(model) ? load_gguf_tokenizer(model) : load_tokenizer_json(model);
 }
 

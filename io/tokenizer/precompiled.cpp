@@ -58,23 +58,27 @@ std::uint32_t cluster_end(std::string_view text, std::uint32_t at, std::uint32_t
   return next;
 }
 
-// A whole cluster of fewer than six bytes by its first rule, else each character by its own.
+// A whole cluster of fewer than six bytes by its first rule, else each character by its own. What is removed
+// at the start belongs to the first character that stays, as in the library, where this decides whether a
+// piece begins the text.
 class Precompiled final : public PreTokenizer {
  public:
   explicit Precompiled(CharsMap map) : map_(std::move(map)) {}
 
   void apply(Pieces& pieces) const override {
     TextEdit edit(pieces);
+    std::uint32_t start = 0;
     const auto replaced = [&](std::uint32_t begin, std::uint32_t end) {
       std::string_view replacement;
       std::size_t matched = 0;
       if (!map_.find(pieces.text.substr(begin, end - begin), CharsMap::Which::first, replacement, matched))
         return false;
-      edit.replace(begin, end, replacement);
+      edit.replace(edit.is_piece_empty() ? start : begin, end, replacement);
       return true;
     };
     for (const Piece& piece : pieces.pieces) {
       edit.begin_piece();
+      start = piece.begin;
       for (std::uint32_t at = piece.begin; at < piece.end;) {
         const std::uint32_t end = cluster_end(pieces.text, at, piece.end);
         if (end - at < 6 && replaced(at, end)) {
@@ -83,7 +87,12 @@ class Precompiled final : public PreTokenizer {
         }
         while (at < end) {
           const std::uint32_t next = at + code_point_at(pieces.text.data() + at).bytes;
-          if (!replaced(at, next)) edit.copy(at, next);
+          if (!replaced(at, next)) {
+            if (edit.is_piece_empty() && start < at)
+              edit.replace(start, next, pieces.text.substr(at, next - at));
+            else
+              edit.copy(at, next);
+          }
           at = next;
         }
       }

@@ -3,6 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
 #include <pcre2.h>
+#include <time.h>
+
+#include <algorithm>
 
 #include "io/file_util.h"
 #include "io/tokenizer/regex_syntax.h"
@@ -11,9 +14,19 @@
 namespace sonde {
 namespace {
 
-constexpr std::uint32_t kMatchLimit = 10'000'000;  // steps of one match
+constexpr std::uint32_t kMatchLimit = 10'000'000;  // steps from one start, at most
+constexpr std::uint32_t kStepsPerByte = 1000;      // of what the match may look at
 constexpr std::uint32_t kHeapLimit = 256 << 10;    // KiB
 constexpr std::size_t kJitStack = 16 << 20;        // bytes, at most
+constexpr std::size_t kWindow = 1024;              // bytes a match looks ahead before it asks for more
+// CPU time of one stretch: PCRE2 counts no steps over its starts. Tokenizers need a hundredth of it.
+constexpr double kSeconds = 1, kSecondsPerByte = 2e-5;
+
+double thread_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
 
 // What one thread matches with.
 struct Matcher {
@@ -22,7 +35,6 @@ struct Matcher {
   pcre2_jit_stack* stack = pcre2_jit_stack_create(64 << 10, kJitStack, nullptr);
   Matcher() {
     if (data == nullptr || context == nullptr) throw std::bad_alloc();
-    pcre2_set_match_limit(context, kMatchLimit);
     pcre2_set_heap_limit(context, kHeapLimit);
     if (stack != nullptr) pcre2_jit_stack_assign(context, nullptr, stack);
   }
@@ -32,7 +44,24 @@ struct Matcher {
     pcre2_jit_stack_free(stack);
   }
   Matcher(const Matcher&) = delete;
+
+  int match(const pcre2_code* code, std::string_view subject, std::size_t at, std::uint32_t options) {
+    const std::uint64_t steps = (subject.size() - at + 100) * kStepsPerByte;
+    pcre2_set_match_limit(context, static_cast<std::uint32_t>(std::min<std::uint64_t>(steps, kMatchLimit)));
+    return pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(subject.data()), subject.size(), at, options, data,
+                       context);
+  }
+  PCRE2_SIZE* span() { return pcre2_get_ovector_pointer(data); }
 };
+
+bool is_inside_character(std::string_view text, std::size_t at) {
+  return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
+}
+
+Matcher& matcher() {
+  thread_local Matcher of_thread;
+  return of_thread;
+}
 
 std::string message_of(int code) {
   PCRE2_UCHAR message[200] = {};
@@ -65,29 +94,52 @@ Regex::Regex(const std::string& pattern, Over over, const std::string& where)
                               &error, &offset, nullptr);
   if (code_->code == nullptr)
     fail("{}: the pattern {}: {}", where, printable(pattern, 400), message_of(error));
-  pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE);  // where there is none, the interpreter serves
+  // Where there is no JIT, the interpreter serves.
+  pcre2_jit_compile(code_->code, PCRE2_JIT_COMPLETE | PCRE2_JIT_PARTIAL_HARD);
 }
 
 Regex::~Regex() = default;
 
-void Regex::for_each_match(std::string_view text, std::uint32_t begin, std::uint32_t end,
-                           const std::function<void(std::uint32_t, std::uint32_t)>& found) const {
-  thread_local Matcher matcher;
-  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data() + begin);
-  const std::size_t length = end - begin;
+// The next match at or behind `at`, as in the whole text, but looking ahead no farther than needed: a search
+// that reaches the end of its window without an answer goes on where it stood, with twice the window. Between
+// windows the time is looked at.
+int Regex::search(std::string_view text, std::size_t at, double deadline) const {
   const bool is_text = code_->over == Over::characters;
+  const std::uint32_t options = is_text ? PCRE2_NO_UTF_CHECK : 0;
+  for (std::size_t window = kWindow;;) {
+    std::size_t end = text.size() - at > window ? at + window : text.size();
+    while (is_text && is_inside_character(text, end)) ++end;
+    if (end == text.size()) return matcher().match(code_->code, text, at, options);
+    const int rc = matcher().match(code_->code, text.substr(0, end), at, options | PCRE2_PARTIAL_HARD);
+    if (rc == PCRE2_ERROR_NOMATCH) {
+      at = end;
+      window = kWindow;
+    } else if (rc == PCRE2_ERROR_PARTIAL) {
+      at = matcher().span()[0];
+      window = 2 * std::max(kWindow, end - at);
+      if (thread_seconds() > deadline) return PCRE2_ERROR_MATCHLIMIT;
+    } else {
+      return rc;
+    }
+  }
+}
+
+void Regex::for_each_match(std::string_view whole, std::uint32_t begin, std::uint32_t end,
+                           const std::function<void(std::uint32_t, std::uint32_t)>& found) const {
+  const std::string_view text = whole.substr(begin, end - begin);
+  const double allowed = kSeconds + kSecondsPerByte * static_cast<double>(text.size());
+  const double deadline = text.size() > kWindow ? thread_seconds() + allowed : 0;
   std::size_t last_end = SIZE_MAX;
-  for (std::size_t at = 0; at <= length;) {
-    const int rc = pcre2_match(code_->code, subject, length, at, is_text ? PCRE2_NO_UTF_CHECK : 0,
-                               matcher.data, matcher.context);
+  for (std::size_t at = 0; at <= text.size();) {
+    const int rc = search(text, at, deadline);
     if (rc == PCRE2_ERROR_NOMATCH) return;
     if (rc < 0)
       fail("{}: the pattern {} on a text of {} bytes: {}", code_->where, printable(code_->pattern, 400),
-           length, message_of(rc));
-    const PCRE2_SIZE* span = pcre2_get_ovector_pointer(matcher.data);
+           text.size(), message_of(rc));
+    const PCRE2_SIZE* span = matcher().span();
     if (span[0] == span[1] && span[1] == last_end) {
       do ++at;
-      while (is_text && at < length && (subject[at] & 0xC0) == 0x80);
+      while (code_->over == Over::characters && is_inside_character(text, at));
       continue;
     }
     at = last_end = span[1];

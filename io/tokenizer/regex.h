@@ -21,11 +21,12 @@ class Regex {
 
   // Calls found(begin, end) for the matches in text[begin, end), left to right; an empty match counts, but
   // not where the one before ended. The stretch is a text of its own: nothing outside is looked at. A match
-  // that takes too many steps is an Error. Thread-safe.
+  // that takes too many steps, or a stretch that takes too long for its size, is an Error. Thread-safe.
   void for_each_match(std::string_view text, std::uint32_t begin, std::uint32_t end,
                       const std::function<void(std::uint32_t, std::uint32_t)>& found) const;
 
  private:
+  int search(std::string_view text, std::size_t at, double deadline) const;
   struct Code;
   std::unique_ptr<Code> code_;
 };

@@ -20,6 +20,7 @@ class TextEdit {
   }
 
   void begin_piece() { begin_ = size(); }
+  bool is_piece_empty() const { return size() == begin_; }
   void end_piece() {
     if (size() > begin_) p_.cut.push_back({begin_, size()});
   }

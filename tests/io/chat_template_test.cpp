@@ -48,9 +48,18 @@ const Case kCases[] = {
     {"{{ '<<SYS>>\n' + system_message }}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}",
      "<B>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n Hi [/INST] Hello <E><B>[INST] Who? [/INST]",
      "<B>[INST] Hi [/INST]"},
+    {"{{ bos_token }}{{ ' [INST] ' + system_message + '\n\n' + message['content'] + ' [/INST]' }}",
+     "<B> [INST] Be brief.\n\n Hi  [/INST] Hello<E> [INST] Who? [/INST]", "<B> [INST]  Hi  [/INST]"},
+    {"{{ bos_token }}{{ \"[INST]\" + message[\"content\"] + \"[/INST]\" }}",
+     "<B>[INST] Hi [/INST]Hello<E>[INST]Be brief.\n\nWho?[/INST]", "<B>[INST] Hi [/INST]"},
+    {"{{ '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}{{ '<|im_start|>' + role }}{{ '</think>' }}",
+     "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi "
+     "<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+     "<|im_start|>user\nWho?<|im_end|>\n<|im_start|>assistant\n",
+     "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n Hi <|im_end|>\n<|im_start|>assistant\n"},
     {"{{ bos_token }}{{ '[INST] ' + message['content'] + '[/INST]' }}",
      "<B>[INST]  Hi [/INST] Hello<E>[INST] Be brief.\n\nWho?[/INST]", "<B>[INST]  Hi [/INST]"},
-    {"{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",
+    {"{{'<|system|>\n'}}{{ '<|user|>\n' + message['content'] + '<|end|>\n' }}",
      "<|system|>\nBe brief.<|end|>\n<|user|>\n Hi "
      "<|end|>\n<|assistant|>\nHello<|end|>\n<|user|>\nWho?<|end|>\n"
      "<|assistant|>\n",
@@ -59,7 +68,8 @@ const Case kCases[] = {
      "<|system|>\nBe brief.<E>\n<|user|>\n Hi "
      "<E>\n<|assistant|>\nHello<E>\n<|user|>\nWho?<E>\n<|assistant|>\n",
      "<|user|>\n Hi <E>\n<|assistant|>\n"},
-    {"{{ bos_token }}{{ '<|system|>\n' }}{{ '<|user|>\n' + message['content'] + '\n' }}",
+    {"{{ bos_token }}{{ '<|system|>\n' }}{{ '<|user|>\n' + message['content'] + '\n' }}"
+     "{{ '<|assistant|>\n' + message['content'] + eos_token + '\n' }}",
      "<B><|system|>\nBe brief.\n<|user|>\n Hi \n<|assistant|>\nHello<E>\n<|user|>\nWho?\n<|assistant|>\n",
      "<B><|user|>\n Hi \n<|assistant|>\n"},
     {"{{ bos_token }}{{ '<|START_OF_TURN_TOKEN|><|USER_TOKEN|>' + content.strip() + '<|END_OF_TURN_TOKEN|>' "
@@ -108,6 +118,38 @@ TEST(ChatTemplate, UnknownOnesAreErrors) {
   EXPECT_EQ(ChatTemplate::of_model(folder.path()).name(), "chatml");
   folder.write("chat_template.jinja", "<start_of_turn>");
   EXPECT_EQ(ChatTemplate::of_model(folder.path()).name(), "gemma");
+}
+
+// What the families' own templates refuse or leave out, and relatives that look like them.
+TEST(ChatTemplate, RefusesWhatItsTemplateWould) {
+  const auto of = [](const std::string& jinja, std::vector<ChatMessage> talk) {
+    return message_of([&] { ChatTemplate::recognised(jinja, "f").apply(talk, "<B>", "<E>"); });
+  };
+  const std::string gemma = "{{ raise_exception('System role not supported') }}<start_of_turn>";
+  const std::string old =
+      "{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token }}";
+  const std::string phi = "{{'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>'}}";
+  for (const std::string& jinja : {gemma, old, phi}) {
+    EXPECT_THAT(of(jinja, kTalk), HasSubstr("found a system's turn, expected none"));
+    EXPECT_THAT(of(jinja, {{"user", "a"}, {"user", "b"}}), HasSubstr("user and assistant in turns"));
+    EXPECT_EQ(of(jinja, kOneTurn), "no error");
+  }
+  for (const char* jinja :
+       {"'<|im_start|>system<|im_sep|>'", "'[SYSTEM_PROMPT] ' + '[INST] '", "<|user|>\n{{ item['content'] }}",
+        "{{ '<|im_start|>system\\nToday is ' + date + '<|im_end|>' }}", "<|vision_start|><|im_start|>"})
+    EXPECT_THAT(of(jinja, kOneTurn), HasSubstr("none that is known")) << jinja;
+}
+
+TEST(ChatTemplate, LeavesOutWhatEarlierAnswersThought) {
+  const ChatTemplate qwen3 = ChatTemplate::recognised("'<|im_start|>' '</think>'", "f");
+  std::vector<ChatMessage> talk = {{"user", "a"}, {"assistant", "<think>\nhm\n</think>\n\nb"}, {"user", "c"}};
+  EXPECT_EQ(qwen3.apply(talk, "", ""),
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
+            "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n");
+  talk.pop_back();
+  EXPECT_EQ(qwen3.apply(talk, "", ""),
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n<think>\nhm\n</think>\n\nb<|im_end|>\n"
+            "<|im_start|>assistant\n");
 }
 
 // The chat prompt among the real goldens is SmolLM2's own template, applied.

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <cmath>
 #include <ctime>
 
@@ -153,6 +155,14 @@ TEST(TokenizerFiles, BrokenOrAbsent) {
 }
 
 // bos and eos come from the files beside tokenizer.json.
+TEST(TokenizerFiles, APipeIsNoFile) {
+  const test::TemporaryFolder folder;
+  const auto pipe = folder.path() / "tokenizer.json";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  for (const auto& model : {pipe, folder.path()})
+    EXPECT_THAT(message_of([&] { load_tokenizer(model); }), HasSubstr("regular file"));
+}
+
 TEST(TokenizerFiles, SpecialIdsOfTheFolder) {
   const test::TemporaryFolder folder;
   folder.write("tokenizer.json", test::toy_json(kMerges).dump());
@@ -269,6 +279,61 @@ TEST(HostileTokenizerJson, CatastrophicPattern) {
                 tokenizer->encode(std::string(5000, 'a') + "cb", SpecialText::parse, AddSpecial::none, ids);
               }),
               HasSubstr("match limit"));
+}
+
+// A tokenizer whose first stage splits at a pattern, each match a piece.
+std::unique_ptr<Tokenizer> splits_at(const char* pattern, const test::TemporaryFolder& folder) {
+  Json json = test::toy_json({{"a", "a"}});
+  json["pre_tokenizer"] =
+      Json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"Regex": ""},
+          "behavior": "Isolated"}, {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}]})");
+  json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern;
+  return load_tokenizer(folder.write("tokenizer.json", json.dump()));
+}
+
+double seconds_of(const std::function<void()>& action) {
+  const auto start = std::clock();
+  action();
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+}
+
+// Every start looks at all that follows: quadratic and more in the length, which no match limit sees.
+TEST(HostileTokenizerJson, PatternThatLooksFarAheadFromEveryStart) {
+  std::vector<std::int32_t> ids;
+  for (const char* pattern : {"<.*<.*<.*[>|]", "(?=(\\d{3})+(?!\\d))"}) {
+    const test::TemporaryFolder folder;
+    const auto tokenizer = splits_at(pattern, folder);
+    std::string text(300000, pattern[0] == '<' ? '<' : '1');
+    const double seconds = seconds_of([&] {
+      EXPECT_THAT(message_of([&] { tokenizer->encode(text, SpecialText::parse, AddSpecial::none, ids); }),
+                  HasSubstr("the pattern " + std::string(pattern)));
+    });
+    EXPECT_LT(seconds, 60) << pattern;
+    text.resize(900);
+    EXPECT_EQ(message_of([&] { tokenizer->encode(text, SpecialText::parse, AddSpecial::none, ids); }),
+              "no error");
+  }
+}
+
+// Long stretches are matched a window at a time: no window's edge may show in the pieces.
+TEST(TokenizerPattern, LongTextsAreCutAsIfTheyWereShort) {
+  const test::TemporaryFolder folder;
+  const auto words = splits_at("\\s+$|(?<=b)a+|\\ba+\\b|\\s+(?!\\S)|a+", folder);
+  std::vector<std::int32_t> ids, expected;
+  for (const int run : {1, 5, 1000, 1023, 1024, 1025, 3000, 20000}) {
+    // A piece of an odd number of a is pairs and one a. What is cut off ends in ids 256 (aa) and 97.
+    const std::string a(static_cast<std::size_t>(run), 'a'), spaces(static_cast<std::size_t>(run), ' ');
+    const std::string text = "x" + spaces + "b" + a + spaces + "\n" + a + "y" + a + spaces;
+    words->encode(text, SpecialText::parse, AddSpecial::none, ids);
+    expected = {'x'};
+    const auto add = [&](int n, std::int32_t id) {
+      expected.insert(expected.end(), static_cast<std::size_t>(n), id);
+    };
+    const auto add_a = [&] { add(run / 2, 256), add(run % 2, 'a'); };
+    add(run, ' '), add(1, 'b'), add_a(), add(run, ' '), add(1, '\n'), add_a(), add(1, 'y'), add_a();
+    add(run, ' ');
+    EXPECT_EQ(ids, expected) << run;
+  }
 }
 
 // No component takes more than a step or so a byte: one megabyte without a space is done in a moment.
