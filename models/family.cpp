@@ -1,5 +1,6 @@
 #include "models/family.h"
 
+#include <algorithm>
 #include <string>
 
 #include "runtime/error.h"
@@ -57,6 +58,10 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
 std::vector<TensorRow> tensors_of(const ModelFiles& files, const ModelSpec& spec) {
   TensorNames names = family_of(files).names(files.format(), spec);
   if (files.find("blk.0.ffn_gate.0.weight") != nullptr) names.stacked_experts = false;
+  if (spec.n_experts > 0 && std::ranges::any_of(files.tensors(), [](const FileTensor& tensor) {
+        return tensor.name.ends_with(".mlp.experts.gate_up_proj");
+      }))
+    names = llama_names_with_stacked_experts();
   // A config of one line can ask for layers times experts rows: the first that is not in the files ends it.
   return name_tensors(spec, names, [&](const TensorRow& row) { find_tensor(files, row, spec.n_experts); });
 }

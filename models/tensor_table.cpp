@@ -89,6 +89,28 @@ constexpr PartName kGgufQkvPerLayer[] = {
     {Part::down_bias, "ffn_down.bias"},
 };
 
+// As transformers 5 holds them: one tensor for all experts of a layer.
+constexpr PartName kStackedExpertsPerLayer[] = {
+    {Part::ln1, "input_layernorm.weight"},
+    {Part::q, "self_attn.q_proj.weight"},
+    {Part::q_bias, "self_attn.q_proj.bias"},
+    {Part::k, "self_attn.k_proj.weight"},
+    {Part::k_bias, "self_attn.k_proj.bias"},
+    {Part::v, "self_attn.v_proj.weight"},
+    {Part::v_bias, "self_attn.v_proj.bias"},
+    {Part::q_norm, "self_attn.q_norm.weight"},
+    {Part::k_norm, "self_attn.k_norm.weight"},
+    {Part::attn_out, "self_attn.o_proj.weight"},
+    {Part::attn_out_bias, "self_attn.o_proj.bias"},
+    {Part::ln2, "post_attention_layernorm.weight"},
+    {Part::router, "mlp.gate.weight"},
+    {Part::gate_up, "mlp.experts.gate_up_proj"},
+    {Part::down, "mlp.experts.down_proj"},
+    {Part::gate, "mlp.gate_proj.weight"},
+    {Part::up, "mlp.up_proj.weight"},
+    {Part::down, "mlp.down_proj.weight"},
+};
+
 bool is_expert_weight(Part part) {
   return part == Part::gate || part == Part::up || part == Part::gate_up || part == Part::down;
 }
@@ -223,6 +245,12 @@ TensorNames gguf_names() {
   return names;
 }
 
+TensorNames llama_names_with_stacked_experts() {
+  TensorNames names{"model.layers.{}.", kLlamaOnce, kStackedExpertsPerLayer};
+  names.stacked_experts = true;
+  return names;
+}
+
 TensorNames gguf_names_with_qkv() { return {"blk.{}.", kGgufOnce, kGgufQkvPerLayer}; }
 
 std::vector<std::int64_t> TensorRow::stored_shape(std::int64_t experts) const {
@@ -257,9 +285,10 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
     for (const PartName& named : names.per_layer) {
       if (!has_part(named.part, spec, layer)) continue;
       if (is_expert_weight(named.part)) {
-        // Of two rows for one part, the one for experts names the expert, or llama.cpp's stack of them.
-        const bool for_experts = std::string_view(named.name).find("{}") != std::string_view::npos ||
-                                 std::string_view(named.name).find("_exps") != std::string_view::npos;
+        // Of two rows for one part, the one for experts names the expert, or a stack of them.
+        const std::string_view name = named.name;
+        const bool for_experts = name.find("{}") != name.npos || name.find("_exps") != name.npos ||
+                                 name.find(".experts.") != name.npos;
         if (for_experts != experts) continue;
         for (int e = 0; e < (experts ? spec.n_experts : 1); ++e) {
           TensorRow row = row_of(named, layer, experts ? spec.d_expert : spec.d_mlp);

@@ -81,7 +81,7 @@ struct TensorNames {
   std::span<const PartName> once, per_layer;
   RowOrder qk_order = RowOrder::plain, qkv_order = RowOrder::plain;
   bool conv1d = false;           // block weights are stored [in, out]
-  bool stacked_experts = false;  // one tensor "_exps" for all experts of a layer; else ".0", ".1", ...
+  bool stacked_experts = false;  // one tensor for all experts of a layer; else ".0", ".1", ...
   float norm_plus = 0;           // added to every norm's weight (Gemma stores w - 1)
 };
 
@@ -92,6 +92,7 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
 
 // Llama's names at Hugging Face, which most families share, and llama.cpp's, which all do.
 TensorNames llama_names();
+TensorNames llama_names_with_stacked_experts();  // of Qwen 3 and Mixtral
 TensorNames gguf_names();
 TensorNames gguf_names_with_qkv();  // of architectures whose q, k and v are one tensor
 

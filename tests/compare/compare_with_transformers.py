@@ -94,6 +94,10 @@ def variants(family, folder, model, config, draw, work):
     save_file(tensors, os.path.join(path, "model.safetensors"))
     shutil.copy(os.path.join(folder, "config.json"), path)
     yield "base model's names", path
+    if "num_experts_per_tok" in saved:  # the tensors as transformers 5 holds them
+        path = os.path.join(work, "stacked-experts")
+        model.save_pretrained(path, save_original_format=False)
+        yield "stacked experts", path
 
 
 def torch_tensors(folder):

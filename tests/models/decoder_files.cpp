@@ -145,7 +145,7 @@ std::string with(std::string name, const std::string& number) {
 
 }  // namespace
 
-void RandomDecoder::write_folder(const std::filesystem::path& folder) const {
+void RandomDecoder::write_folder(const std::filesystem::path& folder, ExpertFiles experts) const {
   const bool gemma = is(family, {"gemma", "gemma2", "gemma3_text"});
   const bool fused = is(family, {"gpt2", "gpt_neox", "phi3"});
   const auto names = hugging_face_names(family);
@@ -153,8 +153,22 @@ void RandomDecoder::write_folder(const std::filesystem::path& folder) const {
                              : family == "gpt_neox" ? "gpt_neox.layers."
                                                     : "model.layers.";
   StoredTensors tensors;
+  std::map<std::string, Values> stacked;  // of transformers 5: gate over up, and down, of all experts
   for (auto [name, value] : fused ? fuse(w, family == "phi3") : w) {
     const PartOf p(name);
+    if (experts == ExpertFiles::stacked && (!p.expert.empty() || p.part == "router")) {
+      const std::string mlp = prefix + p.layer + ".mlp.";
+      if (p.part == "router") {
+        tensors[mlp + "gate.weight"] = stored_f32(value.shape, value.values);
+      } else if (p.part != "up.") {
+        const bool down = p.part == "down.";
+        if (!down) value = below({&value, &w.at(p.layer + ".up." + p.expert)});
+        Values& all = stacked[mlp + (down ? "experts.down_proj" : "experts.gate_up_proj")];
+        all.shape = {spec.experts, value.shape[0], value.shape[1]};
+        all.values.insert(all.values.end(), value.values.begin(), value.values.end());
+      }
+      continue;
+    }
     std::string full = with(names.at(p.part), p.expert);
     if (!p.layer.empty()) full = prefix + p.layer + "." + full;
     const bool norm = p.part.starts_with("ln") || p.part.ends_with("_norm");
@@ -174,6 +188,7 @@ void RandomDecoder::write_folder(const std::filesystem::path& folder) const {
     }
     tensors[full + p.leaf] = stored_f32(value.shape, value.values);
   }
+  for (const auto& [name, value] : stacked) tensors[name] = stored_f32(value.shape, value.values);
   write_model(folder, config, tensors);
 }
 

@@ -13,6 +13,8 @@
 
 namespace sonde::test {
 
+enum class ExpertFiles { one_by_one, stacked };  // how a Hugging Face folder holds a layer's experts
+
 struct Values {
   std::vector<std::int64_t> shape;
   std::vector<float> values;
@@ -27,7 +29,7 @@ struct RandomDecoder {
   std::vector<double> rope_divisors;  // llama3's rule as GGUF holds it
 
   oracle::Weights oracle_weights() const;
-  void write_folder(const std::filesystem::path& folder) const;
+  void write_folder(const std::filesystem::path& folder, ExpertFiles = ExpertFiles::one_by_one) const;
   bool has_gguf() const;  // llama.cpp writes this family with these options
   GgufFile gguf(bool old_expert_names = false) const;
 };
