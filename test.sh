@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds everything and runs every test, a sample with sanitizers, too. See --help.
+# Installs what is missing, builds everything, runs every test, a sample with sanitizers, and the fuzzers. See --help.
 set -uo pipefail
 cd "$(dirname "$0")"
 
@@ -8,8 +8,10 @@ usage() {
 usage: ./test.sh [--install-only] [--no-install] [--quick | --long]
   --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
   --no-install    install nothing
-  --quick         the release build's tests alone; else a sample runs under sanitizers and readers are fuzzed
-  --long          full counts (kill trials, all curves, all tests under sanitizers); keeps docs/last-long-run.md
+  --quick         the release build's tests alone; else a sample runs under sanitizers, too, and each reader of
+                  files is fuzzed for 20 seconds (clang 14, tests/fuzz)
+  --long          full counts (kill trials, all curves, all tests under sanitizers, 5 minutes of fuzzing a reader);
+                  keeps docs/last-long-run.md
 TEXT
 }
 
