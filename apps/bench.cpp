@@ -7,6 +7,7 @@
 #include <random>
 
 #include "apps/bench_decode.h"
+#include "apps/bench_rates.h"
 #include "apps/command.h"
 #include "apps/model_options.h"
 #include "io/json.h"
@@ -28,6 +29,8 @@ const Help kHelp = {
     "in turn with the runs; medians of --repeats.",
     "  sonde bench model.gguf --tokens 512 --documents 16 --sites 'blocks.*.hook_resid_post' --json\n"
     "  sonde bench --like llama-70b --layers 1 --documents 4\n"
+    "  # rates of this device for `sonde plan --bench`\n"
+    "  sonde bench model.gguf --store-folder /scratch --json > bench.json\n"
     "  # tokens a second while decoding, as a fraction of the time in which memory gives the weights\n"
     "  sonde bench model.gguf --tokens 128 --decode 64 --json\n"};
 
@@ -121,7 +124,9 @@ int run_bench(const Arguments& arguments) {
       "layers", po::value<std::int64_t>(), "with --like: so many layers")(
       "decode", po::value<std::int64_t>(),
       "generate so many tokens behind prompts of --tokens, --documents at once (1 unless given)")(
-      "json", "print the JSON alone");
+      "store-folder", po::value<std::string>(),
+      "also write a store of 0.4 GB in this folder (and remove it): rates of capture and disk, for sonde "
+      "plan")("json", "print the JSON alone");
   add_model_options(options);
   po::variables_map values;
   if (!parse_options(arguments, kHelp, options, {"MODEL"}, values, true)) return 0;
@@ -146,8 +151,11 @@ int run_bench(const Arguments& arguments) {
     shape.check("--like");
   }
   const bool decode = values.count("decode") > 0;
+  const PhaseSeconds started = phase_seconds();
   const Model model = like ? Model::random(shape, load_options(model_options, decode), 1, *backend)
                            : Model::load(model_options.path, load_options(model_options, true), *backend);
+
+  const PhaseSeconds loading = phase_seconds() - started;
 
   if (decode) {
     const auto least = [&](const char* option, std::int64_t n) {
@@ -182,12 +190,15 @@ int run_bench(const Arguments& arguments) {
   Transformer transformer(model, *backend, batches.largest());
   const int threads = thread_count();
   std::vector<double> rates, peaks, bandwidths;
+  PhaseSeconds phases{};
   batches.run(transformer, hooks);  // warm-up: pages touched, rope rows made
   for (int i = 0; i < repeats; ++i) {
     peaks.push_back(measure_gemm_peak_gflops(best_cpu_path(), model_options.precision, threads, 0.3));
     bandwidths.push_back(measure_read_bandwidth_gbs(threads, 0.3));
+    const PhaseSeconds before = phase_seconds();
     const auto start = std::chrono::steady_clock::now();
     batches.run(transformer, hooks);
+    phases += phase_seconds() - before;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     rates.push_back(static_cast<double>(batches.ids.size()) / seconds);
   }
@@ -209,6 +220,11 @@ int run_bench(const Arguments& arguments) {
   json["tokens"] = values["tokens"].as<std::int64_t>();
   json["documents"] = values["documents"].as<std::int64_t>();
   json["sites"] = sites.size();
+  json["rates"] = forward_rates(model, values["documents"].as<std::int64_t>(), batches.tokens, sites, repeats,
+                                phases, like ? 0 : loading[static_cast<std::size_t>(Phase::load)]);
+  json["rates"]["weights_bytes"] = bandwidth * 1e9;
+  if (values.count("store-folder"))
+    json["rates"].update(store_rates(model.spec, sites, values["store-folder"].as<std::string>()));
   json["captured_bytes_per_token"] =
       static_cast<double>(sink.bytes()) / static_cast<double>(batches.ids.size()) / (repeats + 1);
   if (values.count("json")) {

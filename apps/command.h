@@ -38,5 +38,7 @@ int run_depth(const Arguments& arguments);
 int run_store(const Arguments& arguments);
 int run_bench(const Arguments& arguments);
 int run_devices(const Arguments& arguments);
+int run_plan(const Arguments& arguments);
+int run_scale_study(const Arguments& arguments);
 
 }  // namespace sonde

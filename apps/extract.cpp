@@ -4,9 +4,10 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "apps/chat.h"
 #include "apps/command.h"
+#include "apps/input_options.h"
 #include "apps/model_options.h"
+#include "apps/profile.h"
 #include "apps/progress.h"
 #include "apps/ranks.h"
 #include "distributed/agreement.h"
@@ -57,39 +58,20 @@ const Help kHelp = {
 
 po::options_description extract_options() {
   po::options_description o("Options");
-  o.add_options()("texts", po::value<std::vector<std::string>>()->multitoken(),
-                  "CSV, TSV, JSONL or plain lines, .gz and .zst; files or globs")(
-      "ids", po::value<std::vector<std::string>>()->multitoken(),
-      "token ids: JSONL with {\"ids\": [..]} a line")(
-      "column", po::value<std::string>()->default_value("text"), "column that holds the text")(
-      "template", po::value<std::string>()->default_value(""),
-      "text made of columns: '{statement} True or false?'")(
-      "id-column", po::value<std::string>()->default_value("id"),
-      "column with the documents' ids; row numbers where there is none")(
-      "sites,site", po::value<std::string>(),
-      "points to record: names or patterns, commas unite, * matches within one part")(
-      "tokens", po::value<std::string>()->default_value("all"),
-      "all | last | first | 0,3,-1 | every:8 | mask:COLUMN | span:COLUMN[:last]")(
-      "bos", po::value<std::string>(), "yes | no: override whether a bos token is put in front")(
-      "store", po::value<std::string>()->default_value("f32"), "f32 | bf16 | f16: values in the store")(
-      "shard-rows", po::value<std::int64_t>()->default_value(0),
-      "rows per shard file (0: about 1 GiB a shard)")("context", po::value<std::int64_t>()->default_value(0),
-                                                      "most tokens of a sequence (0: the model's context)")(
-      "overflow", po::value<std::string>()->default_value("error"),
-      "longer documents: error | truncate | split")("max-tokens", po::value<std::int64_t>()->default_value(0),
-                                                    "stop after so many tokens of the inputs (0: all)")(
-      "skip-first", po::value<std::int64_t>()->default_value(0),
-      "first tokens of each document that are not recorded")(
-      "batch-tokens", po::value<std::int64_t>()->default_value(2048), "token budget of a batch")(
-      "skip-empty", "leave documents without tokens out instead of stopping")(
+  add_input_options(o);
+  add_recording_options(o);
+  o.add_options()("tokens", po::value<std::string>()->default_value("all"),
+                  "all | last | first | 0,3,-1 | every:8 | mask:COLUMN | span:COLUMN[:last]")(
+      "max-tokens", po::value<std::int64_t>()->default_value(0),
+      "stop after so many tokens of the inputs (0: all)")(
       "part", po::value<std::string>(), "I/N: do the I-th of N shares (I from 0 to N-1 or from 1 to N)")(
       "edits", po::value<std::string>(),
       "JSON file of edits made during the run: [{\"site\": .., \"op\": \"add\", \"tokens\": \"last\", "
       "\"value\": ..}]")("dry-run", "print tokens, bytes, memory and expected time, and stop")(
       "out", po::value<std::string>(), "folder of the store");
-  add_chat_options(o);
   add_model_options(o);
   add_mesh_options(o);
+  add_profile_option(o);
   return o;
 }
 
@@ -105,52 +87,6 @@ void read_part(const po::variables_map& values, ExtractionOptions& options) {
   options.part =
       index % of;  // counting from 1, the N-th part is part 0: both ways of counting give all N shares
   options.parts = of;
-}
-
-std::int64_t at_least(const po::variables_map& values, const std::string& option, std::int64_t least) {
-  const auto value = values[option].as<std::int64_t>();
-  if (value < least)
-    throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, least));
-  return value;
-}
-
-ExtractionOptions read_extraction_options(const po::variables_map& values, const ModelSpec& spec) {
-  ExtractionOptions options;
-  options.sites =
-      match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
-  options.tokens = TokenSelector::parse(values["tokens"].as<std::string>());
-  options.store = parse_store_dtype(values);
-  options.shard_rows = at_least(values, "shard-rows", 0);
-  options.context = read_context(values, spec);
-  options.overflow = parse_overflow(values["overflow"].as<std::string>());
-  options.max_tokens = at_least(values, "max-tokens", 0);
-  options.skip_first = at_least(values, "skip-first", 0);
-  options.batch_tokens = at_least(values, "batch-tokens", 1);
-  options.skip_empty = values.count("skip-empty") > 0;
-  read_part(values, options);
-  return options;
-}
-
-// Documents and, for texts, the fingerprint of the tokenizer that made them.
-Inputs read_inputs(const po::variables_map& values, const std::filesystem::path& model, const ModelSpec& spec,
-                   const TokenSelector& selector, std::string& tokenizer_fingerprint) {
-  if (values.count("texts") + values.count("ids") != 1)
-    throw UsageError("expected either --texts or --ids", "--help shows examples");
-  if (values.count("ids"))
-    return id_inputs(values["ids"].as<std::vector<std::string>>(), selector, spec.vocab);
-  TextOptions texts;
-  texts.files = values["texts"].as<std::vector<std::string>>();
-  texts.column = values["column"].as<std::string>();
-  texts.pattern = values["template"].as<std::string>();
-  texts.id_column = values["id-column"].as<std::string>();
-  if (values.count("bos")) texts.bos = parse_yes_no(values, "bos", false);
-  const auto tokenizer = load_tokenizer(model);
-  texts.chat = read_chat_options(values, model, *tokenizer);
-  if (texts.chat && !texts.bos) texts.bos = false;
-  tokenizer_fingerprint = tokenizer->fingerprint();
-  Inputs inputs = text_inputs(texts, *tokenizer, selector);
-  check_ids(inputs, spec.vocab);
-  return inputs;
 }
 
 void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const ExtractionPlan& plan,
@@ -211,6 +147,7 @@ Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesyste
 }  // namespace
 
 int run_extract(const Arguments& arguments, Communicator& world) {
+  start_profile();
   po::variables_map values;
   if (!parse_options(arguments, kHelp, extract_options(), {"MODEL"}, values)) return 0;
   for (const char* needed : {"sites", "out"})
@@ -222,7 +159,9 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const std::filesystem::path out = values["out"].as<std::string>();
   const ModelSpec spec = read_spec(ModelFiles::open(model_options.path), model_options.ignored);
-  const ExtractionOptions options = read_extraction_options(values, spec);
+  ExtractionOptions options = read_recording_options(values, spec, values["tokens"].as<std::string>());
+  options.max_tokens = at_least(values, "max-tokens", 0);
+  read_part(values, options);
   std::string tokenizer_fingerprint;
   const Inputs inputs = read_inputs(values, model_options.path, spec, options.tokens, tokenizer_fingerprint);
   const ExtractionPlan plan = plan_extraction(spec, inputs, options);
@@ -259,6 +198,18 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   Run job{model, *backend, inputs, options, plan, std::move(edits.edits)};
   const Outcome outcome = alone ? run_alone(std::move(job), schema, out, report)
                                 : run_with_others(std::move(job), schema, out, world, mesh, report);
+  write_profile(values, world,
+                {{"model", model.name},
+                 {"dtype", model_options.dtype},
+                 {"path", run.compute_path},
+                 {"tokens", tokens_run},
+                 {"rows", schema.total_rows},
+                 {"sites", schema.sites.size()},
+                 {"batches", schema.n_batches},
+                 {"shard_rows", schema.shard_rows > 0 ? schema.shard_rows : default_shard_rows(schema)},
+                 {"layers", spec.n_layers},
+                 {"d_model", spec.d_model},
+                 {"store_bytes", store_bytes(schema)}});
   if (!speaks) return outcome == Outcome::complete ? 0 : kStoppedExit;
   progress.finish();
   if (outcome == Outcome::stopped) {

@@ -38,6 +38,9 @@ constexpr Subcommand kSubcommands[] = {
     {"probe", nullptr, run_probe, "train probes on a store, or apply them"},
     {"depth", run_depth, nullptr, "at which layer can a probe read a concept: extract and probe in one"},
     {"store", run_store, nullptr, "check, show, compare and merge activation stores"},
+    {"plan", run_plan, nullptr, "what a run on a cluster would take: memory, mesh, time, bytes"},
+    {"scale-study", run_scale_study, nullptr,
+     "speed-up and time by phase over numbers of ranks, beside the plan"},
     {"bench", run_bench, nullptr, "tokens per second as a fraction of what the machine can do"},
     {"devices", run_devices, nullptr, "what this machine computes with"},
 };
@@ -45,7 +48,7 @@ constexpr Subcommand kSubcommands[] = {
 void print_usage(std::FILE* out) {
   fmt::print(out, "sonde: a probe into large language models\n\nusage: sonde SUBCOMMAND [options]\n\n");
   for (const Subcommand& command : kSubcommands)
-    fmt::print(out, "  {:<10} {}\n", command.name, command.summary);
+    fmt::print(out, "  {:<12} {}\n", command.name, command.summary);
   fmt::print(out, "\n`sonde SUBCOMMAND --help` shows its options and examples.\n");
 }
 

@@ -6,6 +6,7 @@
 
 #include "distributed/shares.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -49,6 +50,7 @@ struct Communicator::Call {
   Call& operator=(const Call&) = delete;
 
   Communicator& group_;
+  PhaseScope phase_{Phase::communication};
 };
 
 void Communicator::check_sizes(const char* call, std::int64_t found, std::int64_t expected) const {
@@ -98,11 +100,13 @@ void Communicator::exchange(void* out, const void* in, std::int64_t n, DType dty
 
 std::vector<std::string> Communicator::gather_bytes(const std::string& mine) {
   const Call call(*this, "gather_bytes", "");
+  const PhaseScope waiting(Phase::idle);  // the end of a run: for the slowest rank
   return do_gather_bytes(mine);
 }
 
 void Communicator::barrier() {
   const Call call(*this, "barrier", "");
+  const PhaseScope waiting(Phase::idle);
   do_barrier();
 }
 

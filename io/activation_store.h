@@ -38,7 +38,8 @@ struct StoreSchema {
   Json notes;     // shown to readers, outside comparison: ignored config keys, remarks
   std::int64_t buffer_bytes = std::int64_t{256} << 20;  // memory for rows on their way to the disk
 };
-std::int64_t store_bytes(const StoreSchema& schema);   // on disk: rows and their metadata
+std::int64_t store_bytes(const StoreSchema& schema);         // on disk: rows and their metadata
+std::int64_t default_shard_rows(const StoreSchema& schema);  // where none are asked for: about 1 GiB
 std::int64_t store_memory(const StoreSchema& schema);  // at most held by a writer: buffers and statistics
 std::int64_t free_disk_bytes(
     const std::filesystem::path& dir);  // where dir is, or would be made; -1: unknown

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/html_page.h"
+
 namespace sonde {
 namespace {
 
@@ -128,32 +130,6 @@ std::string marks(const Axes& axes, const ReportCurve& curve, ChartValue value) 
 }
 
 }  // namespace
-
-std::string escape_html(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      case '\'':
-        out += "&#39;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 std::string render_chart(const std::vector<const ReportCurve*>& curves, ChartValue value) {
   const Axes axes = fit_axes(curves, value);

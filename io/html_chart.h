@@ -12,6 +12,5 @@ enum class ChartValue { accuracy, auc };
 
 // Curves keep their colour class c0..c7 by their place in `curves`.
 std::string render_chart(const std::vector<const ReportCurve*>& curves, ChartValue value);
-std::string escape_html(const std::string& text);
 
 }  // namespace sonde

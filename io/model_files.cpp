@@ -149,6 +149,7 @@ ModelFiles ModelFiles::open(const fs::path& path) {
   };
   if (fs::is_directory(status)) {
     model.format_ = ModelFormat::hugging_face;
+    model.config_path_ = path / "config.json";
     model.config_ = read_config(path);
     for (const auto& file : open_weights(path)) {
       for (const SafetensorsTensor& tensor : file->tensors()) add(tensor.name, tensor.view, file->path());
@@ -161,6 +162,19 @@ ModelFiles ModelFiles::open(const fs::path& path) {
     refuse_split(*model.gguf_);
     for (const GgufTensor& tensor : model.gguf_->tensors()) add(tensor.name, tensor.view, path);
   }
+  return model;
+}
+
+ModelFiles ModelFiles::open_config(const fs::path& path) {
+  const bool file = path.extension() == ".json" && is_file(path);
+  if (!file && (!fs::is_directory(path) || !files_with_extension(path, ".safetensors").empty()))
+    return open(path);
+  ModelFiles model;
+  model.path_ = file ? fs::absolute(path).parent_path() : path;
+  model.config_path_ = file ? path : path / "config.json";
+  model.config_ = file ? read_json(path) : read_config(path);
+  if (!model.config_.is_object())
+    fail("{}: found {}, expected an object", path.string(), model.config_.type_name());
   return model;
 }
 

@@ -32,8 +32,11 @@ class ModelFiles {
   // snapshot too), or a .gguf file. Every size, offset, dtype and shape is checked here; any disagreement is
   // an Error that names file, key, found and expected.
   static ModelFiles open(const std::filesystem::path& path);
+  // The same where weights may be absent, to plan with: a config.json, or a folder that has one, is enough.
+  static ModelFiles open_config(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }
+  const std::filesystem::path& config_path() const { return config_path_; }  // Hugging Face only
   ModelFormat format() const { return format_; }
   std::string name() const;                         // folder or file name without extension
   const Json& config() const { return config_; }    // Hugging Face only; null for GGUF
@@ -42,7 +45,7 @@ class ModelFiles {
   const FileTensor* find(std::string_view name) const;  // nullptr when absent
 
  private:
-  std::filesystem::path path_;
+  std::filesystem::path path_, config_path_;
   ModelFormat format_ = ModelFormat::hugging_face;
   Json config_;
   std::shared_ptr<Gguf> gguf_;

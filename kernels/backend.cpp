@@ -6,6 +6,8 @@
 #include <initializer_list>
 #include <vector>
 
+#include "runtime/profile.h"
+
 namespace sonde {
 namespace {
 
@@ -138,11 +140,13 @@ void Backend::dequantise(Tensor out, Tensor raw) {
 }
 
 std::unique_ptr<Weight> Backend::prepare_weight(Tensor w, Precision precision) {
+  const PhaseScope scope(Phase::load);
   expect("prepare_weight", "w", w, {kAny, kAny});
   return do_prepare_weight(w, precision);
 }
 
 void Backend::linear(Tensor y, Tensor x, const Weight& w, Tensor bias) {
+  const PhaseScope scope(Phase::gemm);
   expect("linear", "x", x, {kAny, w.k()});
   expect("linear", "y", y, {x.dim(0), w.n()});
   if (!bias.empty()) expect("linear", "bias", bias, {w.n()});
@@ -157,6 +161,7 @@ void Backend::embed(Tensor out, Tensor table, std::span<const std::int32_t> ids)
 }
 
 std::unique_ptr<Weight> Backend::keep_weight(std::vector<RawRow> rows, std::int64_t k, Precision precision) {
+  const PhaseScope scope(Phase::load);
   for (const RawRow& row : rows)
     if (k % info(row.dtype).block_values != 0)
       fail("keep_weight: rows of {} values of {}, expected whole blocks of {}", k, name(row.dtype),
@@ -263,6 +268,7 @@ void Backend::activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) {
 
 void Backend::attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                         const KeyRanges& keys, const AttentionSpec& spec) {
+  const PhaseScope scope(Phase::attention);
   expect("attention", "q", q, {kAny, kAny, kAny});
   expect("attention", "z", z, {q.dim(0), q.dim(1), q.dim(2)});
   expect("attention", "k", k, {kAny, kAny, q.dim(2)});
@@ -275,6 +281,7 @@ void Backend::attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents&
 
 void Backend::attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
                                const KeyRanges& keys, const AttentionSpec& spec) {
+  const PhaseScope scope(Phase::attention);
   expect("attention_scores", "q", q, {kAny, kAny, kAny});
   expect("attention_scores", "k", k, {kAny, kAny, q.dim(2)});
   expect("attention_scores", "scores", scores, {q.dim(0), q.dim(1), kAny});
@@ -288,6 +295,7 @@ void Backend::attention_scores(Tensor scores, Tensor q, Tensor k, const Document
 }
 
 void Backend::softmax(Tensor y, Tensor x) {
+  const PhaseScope scope(Phase::attention);
   expect("softmax", "x", x, {kAny, kAny, kAny});
   expect("softmax", "y", y, {x.dim(0), x.dim(1), x.dim(2)});
   do_softmax(y, x);
@@ -295,6 +303,7 @@ void Backend::softmax(Tensor y, Tensor x) {
 
 void Backend::attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                               const KeyRanges& keys) {
+  const PhaseScope scope(Phase::attention);
   expect("attention_apply", "z", z, {kAny, kAny, kAny});
   expect("attention_apply", "pattern", pattern, {z.dim(0), z.dim(1), kAny});
   expect("attention_apply", "v", v, {kAny, kAny, z.dim(2)});

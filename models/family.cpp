@@ -23,7 +23,7 @@ const Family& family_of(const ModelFiles& files) {
   } else {
     const auto at = files.config().find(key);
     if (at == files.config().end() || !at->is_string())
-      fail("{}: key model_type: found {}, expected a string", (files.path() / "config.json").string(),
+      fail("{}: key model_type: found {}, expected a string", files.config_path().string(),
            at == files.config().end() ? "nothing" : at->type_name());
     found = at->get<std::string>();
   }
@@ -46,7 +46,7 @@ ModelSpec read_spec(const ModelFiles& files, const IgnoredKeys& ignored) {
     // tensor_data_layout: written by old converters, for the row order that Llama's tensor table undoes
     metadata.finish({"vocab_size", "tensor_data_layout"});
   } else {
-    ConfigReader config(files.config(), (files.path() / "config.json").string(), ignored);
+    ConfigReader config(files.config(), files.config_path().string(), ignored);
     spec = family.spec_from_config(config, files);
     config.finish();
   }

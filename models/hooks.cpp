@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -117,6 +118,7 @@ void Hooks::run(Site site, Tensor x, std::int64_t first_row) {
     if (edits_[e].site == site) run(edits_[e], chosen_[e], x, first_row);
 
   if ((flags_[index(site)] & kCaptured) == 0) return;
+  const PhaseScope scope(Phase::capture);
   const Found found = find(selected_, first_row, x.rows());
   if (found.rows.empty()) return;
   const bool whole = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();

@@ -10,6 +10,7 @@
 #include "models/family.h"
 #include "models/tensor_table.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -267,6 +268,7 @@ std::string fingerprint_of(const ModelSpec& spec, const ModelFiles& files,
 }  // namespace
 
 Model Model::load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend) {
+  const PhaseScope scope(Phase::load);
   ModelFiles files = ModelFiles::open(path);
   ModelSpec spec = read_spec(files, options.ignored);
   const std::vector<TensorRow> table = tensors_of(files, spec);

@@ -2,6 +2,7 @@
 
 #include "models/batch_arrays.h"
 #include "models/transformer.h"
+#include "runtime/profile.h"
 #include "runtime/stop_signal.h"
 
 namespace sonde {
@@ -35,7 +36,11 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
   Transformer transformer(model, backend, plan.largest_batch);
   BatchArrays arrays;
   const auto tickets = ranks.make_tickets();
-  for (std::int64_t ticket; (ticket = tickets->next()) < static_cast<std::int64_t>(work.size());) {
+  const auto draw = [&] {
+    const PhaseScope scope(Phase::communication);
+    return tickets->next();
+  };
+  for (std::int64_t ticket; (ticket = draw()) < static_cast<std::int64_t>(work.size());) {
     const StoreStretch& stretch = work[static_cast<std::size_t>(ticket)];
     std::int64_t tokens = tokens_before[static_cast<std::size_t>(ticket)];
     writer.start(stretch);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -77,6 +78,7 @@ void Transformer::set_rows(std::int64_t rows) {
 }
 
 void Transformer::forward(const Batch& batch, Hooks& hooks) {
+  const PhaseScope scope(Phase::rows);
   const ModelSpec& s = model_.spec;
   const auto tokens = static_cast<std::int64_t>(batch.ids.size());
   sonde_check(tokens <= max_tokens_, "{} tokens in a workspace for {}", tokens, max_tokens_);

@@ -45,4 +45,7 @@ std::int64_t available_memory_bytes() {
   return available;
 }
 
+// Not getrusage: its maximum is inherited from whatever the process was before exec.
+std::int64_t peak_memory_bytes() { return field_in("/proc/self/status", "VmHWM") * 1024; }
+
 }  // namespace sonde

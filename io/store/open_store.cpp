@@ -13,6 +13,7 @@
 #include "io/store/index.h"
 #include "io/store/shard_writer.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -39,10 +40,6 @@ void check_schema(const StoreSchema& schema) {
     sonde_check(site.name == name(site.site) && !site.row_shape.empty() && site.width() > 0, "site {}",
                 site.name);
   }
-}
-
-std::int64_t default_shard_rows(const StoreSchema& schema) {
-  return std::max<std::int64_t>(1, kDefaultShardBytes / row_bytes(schema));
 }
 
 // What two runs must agree on, in the words of the manifest.
@@ -155,6 +152,7 @@ void clear_rank_locks(const path& dir) {
 }  // namespace
 
 OpenStore open_store(const path& dir, StoreSchema schema, std::span<const StoreDocument> documents) {
+  const PhaseScope scope(Phase::io);
   OpenStore store;
   check_schema(schema);
   store.manifest.documents = static_cast<std::int64_t>(documents.size());
@@ -177,6 +175,7 @@ bool has_rank_logs(const path& dir) {
 
 void complete_store(const path& dir, StoreManifest& manifest, std::span<const ShardRecord> records,
                     std::span<const ColumnSums> totals) {
+  const PhaseScope scope(Phase::io);
   manifest.statistics_crc = write_index(dir, manifest, records, totals);
   manifest.shards = static_cast<std::int64_t>(records.size());
   manifest.bytes = 0;
@@ -191,6 +190,10 @@ BlockPlan plan_blocks(const StoreSchema& schema) {
   std::int64_t bytes = kChecksumBlock;
   while (bytes > kLeastBlock && 2 * sites * bytes > schema.buffer_bytes) bytes /= 2;
   return {bytes, std::max(sites + 2, schema.buffer_bytes / bytes)};
+}
+
+std::int64_t default_shard_rows(const StoreSchema& schema) {
+  return std::max<std::int64_t>(1, kDefaultShardBytes / row_bytes(schema));
 }
 
 std::int64_t store_bytes(const StoreSchema& schema) { return schema.total_rows * row_bytes(schema); }

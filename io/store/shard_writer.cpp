@@ -13,6 +13,7 @@
 #include "io/hash.h"
 #include "io/store/files.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -87,6 +88,7 @@ void ShardWriter::rethrow() const {
 }
 
 Block ShardWriter::take() {
+  const PhaseScope scope(Phase::io);
   std::unique_lock guard(mutex_);
   changed_.wait(guard, [this] { return error_ || !free_blocks_.empty() || blocks_made_ < max_blocks_; });
   rethrow();
@@ -119,6 +121,7 @@ void ShardWriter::write(std::int64_t first_row, std::size_t site, std::int64_t o
 void ShardWriter::commit(ShardCommit commit) { push(std::move(commit)); }
 
 void ShardWriter::drain() {
+  const PhaseScope scope(Phase::io);
   std::unique_lock guard(mutex_);
   changed_.wait(guard, [this] { return error_ || (jobs_.empty() && !busy_); });
   rethrow();

@@ -12,6 +12,7 @@
 #include "io/store/shard_filler.h"
 #include "io/store/stretches.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -128,6 +129,7 @@ std::int64_t SharedWriter::finish() {
 }
 
 void SharedWriter::complete(std::vector<ShardRecord> records) {
+  const PhaseScope scope(Phase::io);
   std::vector<ColumnSums> totals;
   for (const StoreSite& site : store_.manifest.schema.sites) totals.emplace_back(statistics_width(site));
   std::int64_t row = 0;

@@ -115,6 +115,18 @@ class Slurm:
     def submit(self, *arguments, **variables):
         return self.run("sbatch", "--parsable", *arguments, **variables).strip()
 
+    def states(self, array):
+        """Of the tasks of an array job."""
+        return [word.split("=", 1)[1] for word in self.run("scontrol", "-o", "show", "job", array).split()
+                if word.startswith("JobState=")]
+
+    def wait_array(self, array, seconds=240):
+        end = time.time() + seconds
+        while not all(state in ("COMPLETED", "FAILED") for state in (states := self.states(array))):
+            assert time.time() < end, f"array {array} is {states}\n{self.logs()}"
+            time.sleep(0.3)
+        assert set(states) == {"COMPLETED"}, f"{states}\n{self.logs()}"
+
     def field(self, job, name):
         for word in self.run("scontrol", "-o", "show", "job", job).split():
             if word.startswith(name + "="):
@@ -174,6 +186,17 @@ def main(tmp):
         assert slurm.wait(job, ("COMPLETED", "FAILED")) == "COMPLETED", slurm.logs()
         assert os.path.exists(os.path.join(tmp, "probes", "probes.csv"))
         print("extract.sbatch and probe.sbatch: done on 2 tasks", flush=True)
+
+        slurm.wait_array(slurm.submit("--array=1-3", script("array.sbatch"), "extract", *options("part-{task}"), "--part",
+                                      "{task}/{tasks}"))
+        job = slurm.submit(script("merge.sbatch"), "merged", "part-*")
+        assert slurm.wait(job, ("COMPLETED", "FAILED")) == "COMPLETED", slurm.logs()
+        slurm.run(SONDE, "store", "diff", "whole", "merged")
+        job = slurm.submit(script("scale-study.sbatch"), model, "--ranks", "1,2", "--tokens", "2048", "--document-tokens",
+                           "32", "--repeats", "1", "--out", "scaling")
+        assert slurm.wait(job, ("COMPLETED", "FAILED")) == "COMPLETED", slurm.logs()
+        assert os.path.exists(os.path.join(tmp, "scaling", "report.html")), slurm.logs()
+        print("array.sbatch and merge.sbatch: the store of one run; scale-study.sbatch: done", flush=True)
 
         small_shards = ["--shard-rows", "150"]  # each waits for the disk: the job lasts long enough to be preempted
         job = slurm.submit("--partition=low", script("preemptible.sbatch"), *options("preempted", "all"), *small_shards)

@@ -1,0 +1,142 @@
+#include "apps/plan_options.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <thread>
+
+#include "kernels/cpu/peak.h"
+#include "runtime/cpu.h"
+#include "runtime/error.h"
+#include "runtime/memory.h"
+
+namespace sonde {
+namespace {
+
+std::int64_t whole(const po::variables_map& values, const char* option, std::int64_t least) {
+  const auto value = values[option].as<std::int64_t>();
+  if (value < least)
+    throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, least));
+  return value;
+}
+
+void read_bench(const po::variables_map& values, Machine& machine) {
+  if (!values.count("bench")) return;
+  const auto file = values["bench"].as<std::string>();
+  use_bench(machine, read_json(file), file);
+}
+
+Machine read_gpus(const po::variables_map& values, Precision precision) {
+  const bool given = values.count("gpu-memory") > 0;
+  const double memory = given ? parse_bytes("gpu-memory", values["gpu-memory"].as<std::string>()) : 0;
+  std::string kind = values.count("gpu") ? values["gpu"].as<std::string>() : "";
+  if (kind.empty()) kind = memory > 96e9 ? "H200" : "H100";
+  Machine machine = gpu_machine(find_gpu(kind), precision);
+  if (given) machine.memory = static_cast<std::int64_t>(memory);
+  machine.ranks_per_node = whole(values, "gpus", 1);
+  read_bench(values, machine);
+  return machine;
+}
+
+std::int64_t cores_of(const po::variables_map& values) {
+  if (values.count("cores")) return whole(values, "cores", 1);
+  return std::max<std::int64_t>(1, std::thread::hardware_concurrency());
+}
+
+// A CPU as this one, unless a bench tells of another: its cores shared by the ranks of a node.
+Machine read_cpus(const po::variables_map& values, Precision precision) {
+  const std::int64_t ranks = whole(values, "ranks", 1), cores = cores_of(values);
+  const auto threads =
+      values.count("threads") ? whole(values, "threads", 1) : std::max<std::int64_t>(1, cores / ranks);
+  double peak = 1, bandwidth = 1;
+  if (!values.count("bench")) {
+    peak = measure_gemm_peak_gflops(best_cpu_path(), precision, static_cast<int>(threads), 0.2) * 1e9;
+    bandwidth = measure_read_bandwidth_gbs(static_cast<int>(threads), 0.2) * 1e9;
+  }
+  Machine machine = cpu_machine(fmt::format("CPU, {} thread{} a rank", threads, threads == 1 ? "" : "s"),
+                                peak, bandwidth, "measured on this machine now");
+  machine.ranks_per_node = ranks;
+  const std::int64_t free = available_memory_bytes();  // -1: unknown, no reason to refuse
+  const double memory = values.count("memory") ? parse_bytes("memory", values["memory"].as<std::string>())
+                                               : static_cast<double>(free < 0 ? std::int64_t{1} << 60 : free);
+  machine.memory = static_cast<std::int64_t>(memory / static_cast<double>(ranks));
+  read_bench(values, machine);
+  share_cores(machine, threads, cores);
+  return machine;
+}
+
+}  // namespace
+
+void share_cores(Machine& machine, std::int64_t threads, std::int64_t cores) {
+  const std::int64_t wanted = threads * machine.ranks_per_node;
+  if (wanted <= cores) return;
+  const double part = static_cast<double>(cores) / static_cast<double>(wanted);
+  for (Assumption* rate : {&machine.products, &machine.attention, &machine.rows, &machine.weights,
+                           &machine.capture, &machine.load, &machine.disk}) {
+    rate->value *= part;
+    rate->source += fmt::format(", x {:.2g}: {} threads on {} cores", part, wanted, cores);
+  }
+}
+
+void add_cluster_options(po::options_description& options) {
+  options.add_options()("nodes", po::value<std::int64_t>()->default_value(1), "nodes")(
+      "gpus", po::value<std::int64_t>(), "GPUs a node, one rank each; without it the plan is for CPUs")(
+      "gpu", po::value<std::string>(), "A100 | H100 | H200 | L40S: peaks from the makers' data sheets")(
+      "gpu-memory", po::value<std::string>(), "memory of a GPU, 80G for example")(
+      "ranks", po::value<std::int64_t>()->default_value(1), "CPUs: ranks a node")(
+      "threads", po::value<std::int64_t>(),
+      "CPUs: threads a rank (this machine's cores, shared by the ranks)")(
+      "cores", po::value<std::int64_t>(), "CPUs: cores of a node (this machine's)")(
+      "memory", po::value<std::string>(), "CPUs: memory of a node (what is free on this machine)")(
+      "bench", po::value<std::string>(),
+      "JSON of `sonde bench ... --json` on such a device with as many threads: its rates replace the "
+      "assumed")("filesystem", po::value<std::string>(), "bytes/s that all ranks together read and write")(
+      "network", po::value<std::string>(), "bytes/s that a rank sends to another node")(
+      "tensor-parallel", po::value<std::int64_t>(), "only meshes of this tensor size")(
+      "pipeline-parallel", po::value<std::int64_t>(), "only meshes of this pipeline size");
+}
+
+bool plans_gpus(const po::variables_map& values) {
+  return values.count("gpus") + values.count("gpu") + values.count("gpu-memory") > 0;
+}
+
+Machine read_machine(const po::variables_map& values, Precision precision) {
+  const bool gpus = plans_gpus(values);
+  if (gpus && !values.count("gpus"))
+    throw UsageError("--gpus is missing", "how many GPUs has a node? --gpus 4");
+  Machine machine = gpus ? read_gpus(values, precision) : read_cpus(values, precision);
+  machine.nodes = whole(values, "nodes", 1);
+  for (const auto& [option, rate] :
+       {std::pair{"filesystem", &machine.filesystem}, std::pair{"network", &machine.network}})
+    if (values.count(option)) {
+      rate->value = parse_bytes(option, values[option].as<std::string>());
+      rate->source = fmt::format("--{}", option);
+    }
+  return machine;
+}
+
+std::int64_t parse_count(const std::string& option, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(value >= 1 && value <= 1e18) || value != std::floor(value))
+    throw UsageError(fmt::format("--{}: found '{}', expected a whole number such as 1e9", option, text));
+  return static_cast<std::int64_t>(value);
+}
+
+double parse_bytes(const std::string& option, const std::string& text) {
+  char* end = nullptr;
+  const double value = std::strtod(text.c_str(), &end);
+  std::string unit(end);
+  if (unit.ends_with("B")) unit.pop_back();
+  const bool binary = unit.size() == 2 && unit[1] == 'i';
+  const std::string prefixes = "kMGT";
+  const auto at = unit.empty() ? std::string::npos : prefixes.find(unit[0] == 'K' ? 'k' : unit[0]);
+  const bool known = unit.empty() || (at != std::string::npos && (unit.size() == 1 || binary));
+  const double bytes =
+      known ? value * std::pow(binary ? 1024 : 1000, unit.empty() ? 0 : static_cast<double>(at + 1)) : 0;
+  if (end == text.c_str() || !known || !(bytes >= 1 && bytes < 1e18))
+    throw UsageError(fmt::format("--{}: found '{}', expected bytes such as 80G or 1.5T", option, text));
+  return bytes;
+}
+
+}  // namespace sonde

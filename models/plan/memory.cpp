@@ -1,0 +1,117 @@
+#include "models/plan/memory.h"
+
+#include <algorithm>
+
+#include "models/tensor_table.h"
+#include "models/transformer.h"
+
+namespace sonde {
+namespace {
+
+// What a process has besides tensors: the program, its libraries, MPI; on a GPU the driver's context.
+constexpr std::int64_t kProgramBytes = std::int64_t{60} << 20;
+constexpr std::int64_t kContextBytes = std::int64_t{600} << 20;
+
+std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const StoreSchema& schema,
+                            const MemoryOptions& options, const PlanMesh& mesh, std::int64_t stage,
+                            std::vector<MemoryKind>& kinds) {
+  const ModelSpec share = tensor_share(spec, mesh.tensor);
+  const Stage layers = stage_of(spec.n_layers, mesh.pipeline, stage);
+  const bool first = stage == 0, last = stage + 1 == mesh.pipeline;
+  bool logits = false, scores = false;
+  std::int64_t widest = 0;  // values of a captured row
+  for (const StoreSite& site : schema.sites) {
+    logits |= site.site.hook == Hook::logits;
+    scores |= info(site.site.hook).cost == Cost::materialises;
+    widest = std::max(widest, site.width());
+  }
+  const auto add = [&](const char* name, std::int64_t bytes) {
+    if (bytes > 0) kinds.push_back({name, bytes});
+  };
+  const std::int64_t tokens = work.largest_batch;
+  add("weights", weight_bytes(spec, options, mesh.tensor, layers, last && logits));
+  if (first) add("embedding table", share.vocab * spec.d_model * options.embed_bytes);
+  add("workspace", Transformer::workspace_bytes(share, tokens));
+  if (options.cache_tokens > 0)
+    add("keys and values",
+        cache_bytes(share, options.cache_tokens) / spec.n_layers * (layers.end - layers.first));
+  if (last && logits) add("logits", Transformer::logits_bytes(share));
+  if (scores) add("scores", work.longest * work.longest * share.n_heads * 4);
+  if (options.gpu) {
+    if (options.precision == Precision::bf16)
+      add("operands in bf16",
+          tokens * 2 * std::max({spec.d_model, share.d_mlp, share.n_heads * spec.d_head}));
+    add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
+    add("driver's context", kContextBytes);
+  } else {
+    add("staging buffers", store_memory(schema));
+    // Pages of the file that the loader has read stay with the process until somebody needs the memory.
+    add("model file, mapped",
+        options.file_bytes - (first ? share.vocab * spec.d_model * options.embed_bytes : 0));
+    add("program", kProgramBytes);
+  }
+  return total(kinds);
+}
+
+}  // namespace
+
+std::int64_t total(const std::vector<MemoryKind>& kinds) {
+  std::int64_t bytes = 0;
+  for (const MemoryKind& kind : kinds) bytes += kind.bytes;
+  return bytes;
+}
+
+ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor) {
+  ModelSpec share = spec;
+  if (tensor == 1) return share;
+  share.n_kv_heads = divide_up(spec.n_kv_heads, tensor);
+  // With fewer key heads than ranks each rank has one of them and its share of the queries.
+  share.n_heads = spec.n_kv_heads >= tensor ? share.n_kv_heads * (spec.n_heads / spec.n_kv_heads)
+                                            : divide_up(spec.n_heads, tensor);
+  share.d_mlp = divide_up(spec.d_mlp, tensor);
+  if (spec.n_experts > 0) share.n_experts = divide_up(spec.n_experts, tensor);
+  share.vocab = divide_up(spec.vocab, tensor);
+  return share;
+}
+
+Stage stage_of(std::int64_t layers, std::int64_t pipeline, std::int64_t stage) {
+  return {layers * stage / pipeline, layers * (stage + 1) / pipeline};
+}
+
+std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
+                          Stage stage, bool head) {
+  const std::int64_t prepared = options.precision == Precision::bf16 ? 2 : 4;
+  const ModelSpec share = tensor_share(spec, tensor);
+  std::int64_t bytes = 0;
+  for (const TensorRow& row : name_tensors(share, gguf_names())) {
+    const bool once = row.layer < 0;
+    if (!once && (row.layer < stage.first || row.layer >= stage.end)) continue;
+    if (row.part == Part::embed || row.part == Part::head) continue;
+    if (row.part == Part::positions && stage.first > 0) continue;
+    const std::int64_t values = row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
+    if (row.part == Part::router)
+      bytes += spec.n_experts * spec.d_model * prepared;  // every rank routes
+    else
+      bytes += values * (is_block_linear(row.part) ? prepared : 4);
+  }
+  return bytes + (head ? share.vocab * spec.d_model * prepared : 0);
+}
+
+std::int64_t cache_bytes(const ModelSpec& spec, std::int64_t tokens) {
+  return 2 * spec.n_layers * spec.n_kv_heads * spec.d_head * 4 * tokens;
+}
+
+std::vector<MemoryKind> rank_memory(const ModelSpec& spec, const Work& work, const StoreSchema& schema,
+                                    const MemoryOptions& options, const PlanMesh& mesh) {
+  std::vector<MemoryKind> most;
+  for (std::int64_t stage = 0; stage < mesh.pipeline; ++stage) {
+    std::vector<MemoryKind> kinds;
+    if (bytes_of_stage(spec, work, schema, options, mesh, stage, kinds) > total(most))
+      most = std::move(kinds);
+  }
+  return most;
+}
+
+}  // namespace sonde
