@@ -15,10 +15,10 @@
 namespace sonde::cpu {
 namespace {
 
-constexpr std::int64_t kKeys = 256;  // keys of a block; a multiple of every panel width
+constexpr std::int64_t kKeys = kValueChain;  // keys of a block; a multiple of every panel width
 
 struct Kernels {
-  const GemmKernel& gemm;
+  const GemmKernel &scores, &values;
   const RowKernels& rows;
 };
 
@@ -69,7 +69,7 @@ void softmax_row(const RowKernels& rows, float* scores, std::int64_t from, std::
 void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q,
                   const PackedHeads& packed, std::int64_t kv_head, std::int64_t e,
                   const AttentionSpec& spec) {
-  const GemmKernel& g = kernels.gemm;
+  const GemmKernel& g = kernels.values;
   const Block block(g, e);
   for (std::int64_t r = 0; r < task.rows; r += g.mr)
     g.pack_x(block.queries + r * e, q.row(task.first + r), q.stride,
@@ -92,9 +92,10 @@ void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, He
     for (std::int64_t key = 0; key < key1 - key0; key += g.nr)
       for (std::int64_t r = 0; r < task.rows; r += g.mr)
         if (key >= first_seen(r) && key < last_seen(r))
-          g.tile(block.scores + r * kKeys + key, kKeys, block.queries + r * e,
-                 packed.keys(task.document, kv_head, (key0 + key) / g.nr), e,
-                 static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), g.nr, false, nullptr);
+          kernels.scores.tile(block.scores + r * kKeys + key, kKeys, block.queries + r * e,
+                              packed.keys(task.document, kv_head, (key0 + key) / g.nr), e,
+                              static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), g.nr, false,
+                              nullptr);
     for (std::int64_t r = 0; r < task.rows; r += g.mr) {
       const std::int64_t begin = first_seen(r), end = last_seen(r);
       const std::int64_t height = std::min<std::int64_t>(g.mr, task.rows - r);
@@ -163,7 +164,7 @@ std::vector<OneQuery> one_queries(const std::vector<HeadDocument>& documents, st
 // used: nothing but the cache itself is read from memory, and once for all heads of the task.
 void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q, Tensor k, Tensor v,
                 const AttentionSpec& spec) {
-  const GemmKernel& g = kernels.gemm;
+  const GemmKernel& g = kernels.values;
   const std::int64_t e = q.dim(2), n = task.heads, columns = (e + g.nr - 1) / g.nr * g.nr;
   const HeadDocument& document = task.document;
   const std::int64_t position = document.keys - 1, first_seen = first_key(position, spec.window);
@@ -193,7 +194,8 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
       g.pack_w(panel, keys.row(key0 + key), keys.stride,
                static_cast<int>(std::min<std::int64_t>(g.nr, end - key)), e);
       tiles([&](std::int64_t r, int rows) {
-        g.tile(scores + r * kKeys + key, kKeys, queries + r * e, panel, e, rows, g.nr, false, nullptr);
+        kernels.scores.tile(scores + r * kKeys + key, kKeys, queries + r * e, panel, e, rows, g.nr, false,
+                            nullptr);
       });
     }
     for (std::int64_t i = 0; i < n; ++i)
@@ -224,7 +226,7 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
 
 void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                               const KeyRanges& keys, const AttentionSpec& spec) {
-  const Kernels kernels{kernels_.f32, kernels_.rows};
+  const Kernels kernels{kernels_.scores, kernels_.values, kernels_.rows};
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2);
   std::vector<HeadDocument> docs = head_documents(documents, keys), decoding;
   for (HeadDocument& document : docs)
@@ -239,7 +241,7 @@ void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
     attend_one(kernels, ones[static_cast<std::size_t>(i)], z, q, k, v, spec);
   if (decoding.size() == docs.size()) return;
 
-  const PackedHeads packed(kernels.gemm, k, v, docs, packed_heads_);
+  const PackedHeads packed(kernels.values, k, v, docs, packed_heads_);
   const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)

@@ -21,7 +21,7 @@ void tiles_of(const GemmKernel& g, const QueryBlock& task, const F& f) {
 
 void CpuBackend::do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
                                      const KeyRanges& keys, const AttentionSpec& spec) {
-  const GemmKernel& g = kernels_.f32;
+  const GemmKernel& g = kernels_.scores;
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2), s = scores.dim(2);
   const std::vector<HeadDocument> docs = head_documents(documents, keys);
   const PackedHeads packed(g, k, {}, docs, packed_heads_);
@@ -72,7 +72,7 @@ void CpuBackend::do_softmax(Tensor y, Tensor x) {
 // see is 0.
 void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                                     const KeyRanges& keys) {
-  const GemmKernel& g = kernels_.f32;
+  const GemmKernel& g = kernels_.values;
   const std::int64_t group = z.dim(1) / v.dim(1), e = z.dim(2);
   const std::vector<HeadDocument> docs = head_documents(documents, keys);
   const PackedHeads packed(g, {}, v, docs, packed_heads_);

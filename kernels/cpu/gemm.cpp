@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::int64_t kBlockRows = 192;       // x block: 192 rows x 256 words = 196 KB, in L2
 constexpr std::int64_t kBlockWords = 256;      // panel slice: 256 x 16 or 32 words = 16 or 32 KB, in L1
-static_assert(kBlockWords % kGemmChain == 0);  // so no chain is cut, nor a block of quantised weights
 constexpr std::int64_t kSmallBlock = 1 << 17;  // an x block of all K below this is not cut: panels stream
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -29,6 +28,7 @@ void prefetch(const std::byte* from, const std::byte* to) {
 
 // Where a task finds a panel's words from `word` on, over k values.
 struct PackedPanels {
+  static constexpr std::int64_t kCut = kGemmChain;  // k is cut at multiples of this: no chain in two
   const PackedWeight& w;
   std::int64_t scratch_bytes(std::int64_t) const { return 0; }
   const std::byte* panel(std::byte*, std::int64_t p, std::int64_t word, std::int64_t) const {
@@ -37,6 +37,7 @@ struct PackedPanels {
   const std::byte* next(std::int64_t p, std::int64_t word) const { return panel(nullptr, p, word, 0); }
 };
 struct RawPanels {
+  static constexpr std::int64_t kCut = 256;  // nor a block of quantised weights
   const RawWeight& w;
   std::int64_t panel_bytes(std::int64_t k) const {
     const GemmKernel& g = w.kernel();
@@ -50,22 +51,29 @@ struct RawPanels {
   const std::byte* next(std::int64_t, std::int64_t) const { return nullptr; }
 };
 
+// Words of k that a block takes: at most kBlockWords, in blocks of nearly equal size.
+template <class Panels>
+std::int64_t block_words(const GemmKernel& g, std::int64_t rows, std::int64_t words) {
+  if (rows * words * 4 <= kSmallBlock) return words;
+  const std::int64_t blocks = ceil_div(words, kBlockWords), cut = Panels::kCut / g.k_step;
+  return ceil_div(ceil_div(words, blocks), cut) * cut;
+}
+
 template <class Panels>
 void run(const Task& task, Tensor y, Tensor x, const Panels& panels, const float* bias) {
   const auto& w = panels.w;
   const GemmKernel& g = w.kernel();
   const std::int64_t words = ceil_div(w.k(), g.k_step);
-  const bool whole = task.rows * words * 4 <= kSmallBlock;
-  const std::int64_t block_words = whole ? words : kBlockWords;
+  const std::int64_t most_words = block_words<Panels>(g, task.rows, words);
   // Tiles of nearly equal height: 8 rows are 4 + 4 rather than 6 + 2, whose chains would wait for each other.
   const std::int64_t tiles = ceil_div(task.rows, g.mr);
   const auto tile_row = [&](std::int64_t i) { return task.rows * i / tiles; };
-  const std::int64_t x_bytes = (packed_x_bytes(g, task.rows, block_words * g.k_step) + 63) / 64 * 64;
-  std::byte* packed = thread_scratch(x_bytes + panels.scratch_bytes(block_words * g.k_step));
+  const std::int64_t x_bytes = (packed_x_bytes(g, task.rows, most_words * g.k_step) + 63) / 64 * 64;
+  std::byte* packed = thread_scratch(x_bytes + panels.scratch_bytes(most_words * g.k_step));
   std::byte* expanded = packed + x_bytes;
 
-  for (std::int64_t word = 0; word < words; word += block_words) {
-    const std::int64_t k0 = word * g.k_step, k = std::min(w.k() - k0, block_words * g.k_step);
+  for (std::int64_t word = 0; word < words; word += most_words) {
+    const std::int64_t k0 = word * g.k_step, k = std::min(w.k() - k0, most_words * g.k_step);
     const std::int64_t these_words = ceil_div(k, g.k_step);
     for (std::int64_t i = 0; i < tiles; ++i)
       g.pack_x(packed + tile_row(i) * these_words * 4, x.row(task.first + tile_row(i)) + k0, x.row_stride,

@@ -4,8 +4,9 @@
 
 namespace sonde::cpu {
 
-constinit const KernelTable kAvx512Kernels = {gemm_kernel<F32>("avx512-f32"),
-                                              gemm_kernel<Bf16Expanded>("avx512-bf16"),
-                                              gemm_kernel<Bf16Dot>("avx512-bf16_dot"), kRows};
+constinit const KernelTable kAvx512Kernels = {
+    gemm_kernel<F32>("avx512-f32"),          gemm_kernel<F32Scores>("avx512-f32"),
+    gemm_kernel<F32Values>("avx512-f32"),    gemm_kernel<Bf16Expanded>("avx512-bf16"),
+    gemm_kernel<Bf16Dot>("avx512-bf16_dot"), kRows};
 
 }  // namespace sonde::cpu

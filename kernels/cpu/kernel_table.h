@@ -10,9 +10,10 @@ namespace sonde::cpu {
 
 // One GEMM micro-kernel: y [rows, cols] (+)= x [rows, k] w' [cols, k]. Both operands are packed in words of 4
 // bytes (x) and `w_bytes` (w), one word per k_step values of k. Each output is the sum of chains of fused
-// multiply-adds over kGemmChain values of k in order, whatever `rows` is and at whichever multiple of
-// kGemmChain k is cut: equal bits for any tiling.
-inline constexpr std::int64_t kGemmChain = 256;
+// multiply-adds over `chain` values of k in order, whatever `rows` is and at whichever multiple of `chain` k
+// is cut: equal bits for any tiling. Short chains round less; scores want that most, since exp makes their
+// error a relative one. Sums of values hold a whole block of keys, since tiles begin at different keys.
+inline constexpr std::int64_t kGemmChain = 64, kScoreChain = 16, kValueChain = 256;
 
 struct GemmKernel {
   const char* name;
@@ -32,7 +33,7 @@ struct GemmKernel {
   double peak_flops;
 };
 
-// Functions over one row of n floats. Sums run over 16 fixed lanes, so they do not depend on the vector
+// Functions over one row of n floats. Sums run over 64 fixed lanes, so they do not depend on the vector
 // width.
 struct RowKernels {
   float (*sum_squares)(const float* x, std::int64_t n);
@@ -68,7 +69,9 @@ struct RowKernels {
 
 struct KernelTable {
   GemmKernel f32;
-  GemmKernel bf16;  // bf16 weights expanded to f32 in registers, activations rounded: same bits everywhere
+  GemmKernel scores;  // f32, q k' in chains of kScoreChain; operands packed alike
+  GemmKernel values;  // f32, pattern times v in chains of kValueChain
+  GemmKernel bf16;    // bf16 weights expanded to f32 in registers, activations rounded: same bits everywhere
   GemmKernel bf16_dot;  // pairs of k: vdpbf16ps, or the same steps in f32 where the CPU has none (for tests)
   RowKernels rows;
 };

@@ -1,5 +1,5 @@
 // The GEMM micro-kernel, written once. A Kind says how words of x and w become products:
-//   F32           one k a word, w in f32
+//   F32           one k a word, w in f32; F32Scores and F32Values in other chains
 //   Bf16Expanded  x rounded to bf16, w stored as bf16 and widened in registers; products and sums in f32
 //   Bf16Dot       two k a word, one bf16 dot product (vdpbf16ps, or its two steps in f32)
 #pragma once
@@ -13,9 +13,6 @@ namespace {
 // Tiles of kMr x 2 vectors: as many accumulators as the registers hold beside two weights and one activation.
 constexpr int kMr = kW == 16 ? 12 : kW == 8 ? 6 : 4;
 constexpr int kNr = 2 * kW;
-// Values of k that one chain of multiply-adds sums; the chains' sums are added to each other. Half the
-// rounding error of one chain at k = 576, a third at 1536.
-constexpr std::int64_t kChain = kGemmChain;
 
 typedef float F8 __attribute__((vector_size(32)));
 typedef std::uint32_t U8 __attribute__((vector_size(32)));
@@ -29,6 +26,7 @@ SONDE_INLINE std::uint32_t bf16_word(float x) {  // bf16 in the upper half
 
 struct F32 {
   static constexpr int kStep = 1, kWBytes = 4;
+  static constexpr std::int64_t kChain = kGemmChain;  // values of k
   static SONDE_INLINE std::uint32_t word(const float* x, std::int64_t k, std::int64_t) { return bits(x[k]); }
   static SONDE_INLINE U8 words(const float* x) { return load<U8>(x); }
   static SONDE_INLINE void put(void* panel, std::int64_t step, int column, std::uint32_t word) {
@@ -39,6 +37,13 @@ struct F32 {
     w1 = load(w + kW * 4);
   }
   static SONDE_INLINE Vec multiply_add(Vec x, Vec w, Vec sum) { return fma(x, w, sum); }
+};
+
+struct F32Scores : F32 {
+  static constexpr std::int64_t kChain = kScoreChain;
+};
+struct F32Values : F32 {
+  static constexpr std::int64_t kChain = kValueChain;
 };
 
 struct Bf16Expanded : F32 {
@@ -66,10 +71,14 @@ struct Bf16Dot : F32 {
     return (bf16_word(x[2 * step]) >> 16) | odd;
   }
   static SONDE_INLINE U8 words(const float* x) {
+#if defined(__AVX512BF16__)  // subnormal numbers become 0, as the dot product reads them anyway
+    return (U8)_mm512_cvtneps_pbh((__m512)load<Vec>(x));
+#else
     const F8 a = load<F8>(x), b = load<F8>(x + 8);
     const F8 even = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
     const F8 odd = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
     return (bf16_bits<F8, U8>(even) >> 16) | bf16_bits<F8, U8>(odd);
+#endif
   }
   static SONDE_INLINE Vec multiply_add(Vec x, Vec w, Vec sum) {
 #if defined(__AVX512BF16__)
@@ -157,9 +166,13 @@ void full_tile(float* c, std::int64_t c_stride, const void* x, const void* w, st
   const auto* activation = static_cast<const char*>(x);
   const auto* weight = static_cast<const char*>(w);
   std::int64_t steps = (k + Kind::kStep - 1) / Kind::kStep;
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i)  // y's lines come while the first chain runs
+    for (int j = 0; j < 2; ++j) __builtin_prefetch(c + i * c_stride + j * kW, 1, 3);
   do {
     Vec sum[rows][2] = {};
-    for (std::int64_t step = steps < kChain / Kind::kStep ? steps : kChain / Kind::kStep; step > 0; --step) {
+    for (std::int64_t step = steps < Kind::kChain / Kind::kStep ? steps : Kind::kChain / Kind::kStep;
+         step > 0; --step) {
       Vec w0, w1;
       Kind::weights(weight, w0, w1);
 #pragma GCC unroll 16
@@ -171,7 +184,7 @@ void full_tile(float* c, std::int64_t c_stride, const void* x, const void* w, st
       activation += 4 * rows;
       weight += kNr * Kind::kWBytes;
     }
-    steps -= kChain / Kind::kStep;
+    steps -= Kind::kChain / Kind::kStep;
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
       for (int j = 0; j < 2; ++j) {

@@ -1,4 +1,4 @@
-// Functions over one row. Elementwise ones treat lanes alike; sums run over 16 fixed lanes that fold in one
+// Functions over one row. Elementwise ones treat lanes alike; sums run over 64 fixed lanes that fold in one
 // order, so every instruction set gives the same bits.
 #pragma once
 
@@ -24,28 +24,38 @@ SONDE_INLINE void map(float* y, std::int64_t n, F f, const X*... x) {
   __builtin_memcpy(y + i, &last, rest);
 }
 
-// Folds 16 lanes, started at `zero`, with combine(lane, x...); then the lanes pairwise.
-constexpr int kLanes = 16, kParts = kLanes / kW;
+// Folds 64 lanes, started at `zero`, with combine(lane, x...): value i goes to lane i % 64. Then the lanes by
+// halves. So many keep the adders busy, and a sum's rounding error small.
+constexpr int kLanes = 64, kGroup = 16, kGroups = kLanes / kGroup, kParts = kGroup / kW;
 template <class F, class G, class... X>
 SONDE_INLINE float fold(std::int64_t n, float zero, F combine, G join, float padding, const X*... x) {
-  Vec lanes[kParts];
-  for (int part = 0; part < kParts; ++part) lanes[part] = splat(zero);
+  Vec lanes[kGroups][kParts];
+  for (auto& group : lanes)
+    for (Vec& part : group) part = splat(zero);
   std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int part = 0; part < kParts; ++part) lanes[part] = combine(lanes[part], load(x + i + part * kW)...);
+  const auto whole_group = [&](Vec(&group)[kParts]) {
+    for (int part = 0; part < kParts; ++part) group[part] = combine(group[part], load(x + i + part * kW)...);
+    i += kGroup;
+  };
+  while (i + kLanes <= n)
+    for (auto& group : lanes) whole_group(group);
+  int next = 0;
+  while (i + kGroup <= n) whole_group(lanes[next++]);
   if (i < n) {
     const auto rest = static_cast<unsigned long>(n - i) * sizeof(float);
     const auto partial = [&](const float* p, int part) {
-      float padded[kLanes];
+      float padded[kGroup];
       for (float& value : padded) value = padding;
       __builtin_memcpy(padded, p + i, rest);
       return load(padded + part * kW);
     };
-    for (int part = 0; part < kParts; ++part) lanes[part] = combine(lanes[part], partial(x, part)...);
+    for (int part = 0; part < kParts; ++part)
+      lanes[next][part] = combine(lanes[next][part], partial(x, part)...);
   }
-  float all[kLanes];
-  for (int part = 0; part < kParts; ++part) store(all + part * kW, lanes[part]);
-  for (int half = kLanes / 2; half > 0; half /= 2)
+  float all[kGroup];
+  for (int part = 0; part < kParts; ++part)
+    store(all + part * kW, join(join(lanes[0][part], lanes[2][part]), join(lanes[1][part], lanes[3][part])));
+  for (int half = kGroup / 2; half > 0; half /= 2)
     for (int lane = 0; lane < half; ++lane) all[lane] = join(all[lane], all[lane + half]);
   return all[0];
 }
