@@ -5,13 +5,15 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--install-only] [--no-install] [--quick | --long]
+usage: ./test.sh [--install-only] [--no-install] [--quick | --long] [--only STAGE,...]
   --install-only  install dependencies (apt, as root or with sudo) and stop; after it a plain CMake build works
   --no-install    install nothing
   --quick         the release build's tests alone; else a sample runs under sanitizers, too, and each reader of
                   files is fuzzed for 20 seconds (clang 14, tests/fuzz)
   --long          full counts (kill trials, all curves, all tests under sanitizers, 5 minutes of fuzzing a reader);
                   keeps docs/last-long-run.md
+  --only STAGES   of build, tests, build-asan, tests-asan, fuzz, build-tsan, tests-tsan these alone: a run too long
+                  for one job goes in several, and docs/last-long-run.md keeps each stage's last outcome
 TEXT
 }
 
@@ -19,12 +21,22 @@ install=yes
 only_install=no
 long=no
 sanitizers=yes
+only=
 while (($#)); do
   case "$1" in
     --install-only) only_install=yes ;;
     --no-install) install=no ;;
     --quick) sanitizers=no ;;
     --long) long=yes ;;
+    --only)
+      for name in $(tr , ' ' <<<"${2:?test.sh: --only wants names of stages}"); do
+        case "$name" in
+          build|tests|build-asan|tests-asan|fuzz|build-tsan|tests-tsan) ;;
+          *) echo "test.sh: --only: no stage '$name'; see --help" >&2; exit 2 ;;
+        esac
+      done
+      only=",$2,"
+      shift ;;
     -h|--help) usage; exit 0 ;;
     *) echo "test.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
   esac
@@ -45,11 +57,14 @@ logs=build/logs
 mkdir -p "$logs"
 stages=()
 failed=no
+commit="$(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo '+changes')"
+if [ -z "$only" ]; then rm -f "$logs"/*.outcome "$logs"/*.xml "$logs/fuzz.md"; fi  # of an earlier run
 
 # stage NAME COMMAND...: runs it, shows its output, keeps it in build/logs, remembers time and outcome.
 stage() {
   local name="$1" start=$SECONDS outcome=passed
   shift
+  if [ -n "$only" ] && [[ "$only" != *",$name,"* ]]; then return 0; fi
   echo "==== $name"
   "$@" 2>&1 </dev/null | tee "$logs/$name.log"
   [ "${PIPESTATUS[0]}" = 0 ] || outcome=FAILED
@@ -58,7 +73,8 @@ stage() {
     outcome=FAILED
   fi
   [ "$outcome" = passed ] || failed=yes
-  stages+=("$(printf '%-12s %-6s %5d s' "$name" "$outcome" $((SECONDS - start)))")
+  stages+=("$(printf '%-12s %-6s %5d s  %s  %s' "$name" "$outcome" $((SECONDS - start)) "$(date -u +%F)" "$commit")")
+  echo "${stages[-1]}" >"$logs/$name.outcome"
   [ "$outcome" = passed ]
 }
 
@@ -124,10 +140,9 @@ fi
 
 write_report() {
   echo "# The last run of ./test.sh --long"
-  echo "$(date -u +%Y-%m-%d), commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ' with changes')"
   printf '\n```\n%s\n```\n' "$("build/$release/apps/sonde" devices)"
   printf '\n```\n'
-  printf '%s\n' "${stages[@]}"
+  for name in build tests build-asan tests-asan fuzz build-tsan tests-tsan; do cat "$logs/$name.outcome" 2>/dev/null; done
   printf '```\n'
   printf '\n## Fuzzing\n%s\n' "$(cat "$logs/fuzz.md" 2>/dev/null || echo skipped)"
   python3 tests/scripts/summarise_tests.py "Tests=$logs/$release.xml" "Under ASan and UBSan=$logs/asan.xml" "Under TSan=$logs/tsan.xml"
