@@ -6,6 +6,7 @@
 
 #include "runtime/error.h"
 #include "runtime/profile.h"
+#include "runtime/trace_range.h"
 
 namespace sonde {
 namespace {
@@ -122,6 +123,7 @@ void Transformer::place_positions(Positions& positions, const Batch& batch) {
 void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
   const bool pre_norms = model_.spec.pre_norms;
+  const TraceRange range({Hook::resid_post, l});
 
   hooks.at({Hook::resid_pre, l}, resid_);
   if (pre_norms) norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
@@ -135,6 +137,7 @@ void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows
 // Attention and MLP both read the block's input.
 void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const TraceRange range({Hook::resid_post, l});
 
   hooks.at({Hook::resid_pre, l}, resid_);
   norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
@@ -149,6 +152,7 @@ void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows r
 // delta_ = what attention adds, for all rows or the selected ones.
 void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const TraceRange range({Hook::attn_out, l});
   backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
   attend(batch, l, hooks);
   if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
@@ -161,6 +165,7 @@ void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, R
 // delta_ = what the MLP adds.
 void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const TraceRange range({Hook::mlp_out, l});
   if (model_.spec.has_experts(l))
     experts(x, l, hooks);
   else
@@ -259,6 +264,7 @@ void Transformer::post_norm(const NormWeights& w, Hook scale, int l, Hooks& hook
 // resid += delta, then the norm before the MLP; fused unless an edit or a look between the steps forbids it.
 void Transformer::add_and_norm(int l, Hooks& hooks) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const TraceRange range({Hook::ln2_out, l});
   const bool separate = !model_.spec.pre_norms || hooks.edited({Hook::resid_mid, l}) ||
                         hooks.active({Hook::ln2_scale, l}) || hooks.active({Hook::ln2_normalized, l});
   if (separate) {
@@ -287,6 +293,7 @@ void Transformer::qk_norm(Tensor x, const OwnedTensor& weight) {
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   const ModelSpec& s = model_.spec;
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const TraceRange range({Hook::z, l});
   hooks.at({Hook::q, l}, q_);
   hooks.at({Hook::k, l}, k_);
   hooks.at({Hook::v, l}, v_);
@@ -385,6 +392,7 @@ void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
 }
 
 void Transformer::logits(Hooks& hooks) {
+  const TraceRange range({Hook::logits});
   sonde_check(model_.head != nullptr, "logits were asked for and the head is not loaded");
   const std::int64_t vocab = model_.spec.vocab, rows = normed_.rows();
   if (logits_memory_.bytes() == 0) logits_memory_ = backend_.allocate(logits_bytes(model_.spec));

@@ -1,5 +1,8 @@
-// The MLP's activation, alone or as a gate: f(gate) * up (arXiv:2002.05202). Bytes: two or three values of 4
-// a value of F; about 10 to 30 FLOPs: memory-bound. expf and tanhf are within 2 units in the last place.
+// The MLP's activation, alone or as a gate: f(gate) * up (arXiv:2002.05202), f one of SiLU x / (1 + e^-x),
+// GELU x Phi(x) exact or by tanh (arXiv:1606.08415), ReLU, its square (arXiv:2109.08668).
+//
+// Ladder: rows.cuh's, with f as a constant. Bytes at least: two (plain) or three values of 4 each a value of
+// F; 10 to 30 FLOPs: memory-bound. expf and erfcf are within 2 units in the last place.
 #include "kernels/cuda/rows.cuh"
 
 namespace sonde::SONDE_GPU {

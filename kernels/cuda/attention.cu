@@ -8,6 +8,7 @@
 // head, from L2 after the first of a group. FLOPs: 4 E a pair of query and key.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/flash_attention.h"
+#include "kernels/cuda/keys.cuh"
 
 namespace sonde::SONDE_GPU {
 namespace {
@@ -22,6 +23,7 @@ struct Attention {
   QueryLists queries;
   ScoreRule rule;
   int heads, group, e;
+  bool keys_by_four;
   float* partial;  // [chunks, T, H, 2 + E]: largest, total, sums; null: a block takes all chunks
 };
 
@@ -42,14 +44,10 @@ GPU_DEV Softmax attend_chunk(const Attention& x, const Memory& m, std::int64_t t
   for (int i = thread; i < x.e; i += kKeys) m.sum[i] = 0;
   Softmax s{-INFINITY, 0};
   for (; key0 < end; key0 += kKeys) {
-    const std::int64_t key = key0 + thread;
-    float score = -INFINITY;
-    if (key < end) {
-      const float* row = x.k.row(first + key) + kv;
-      float product = 0;
-      for (int i = 0; i < x.e; ++i) product = fmaf(m.query[i], row[i], product);
-      score = x.rule(product);
-    }
+    const std::int64_t key = key0 + thread, of_warp = key0 + thread / 32 * 32;
+    const float product =
+        products_of_keys(m.query, x.k, first + of_warp, end - of_warp, kv, x.e, x.keys_by_four);
+    const float score = key < end ? x.rule(product) : -INFINITY;
     const float before = s.largest;
     s.largest = fmaxf(before, block_reduce(score, reduction, MaxOf{}));
     // NaN in a key reaches weight and sum; the maximum leaves it out.
@@ -160,6 +158,7 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
               static_cast<int>(heads),
               static_cast<int>(q.dim(1) / k.dim(1)),
               e,
+              heads_by_four(rows_of(k), e),
               nullptr};
   std::int64_t chunks = (most_keys(documents, keys) + kChunk - 1) / kChunk;
   if (spec.window > 0) chunks = std::min(chunks, (spec.window - 1) / kChunk + 2);

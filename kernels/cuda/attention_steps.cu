@@ -1,15 +1,21 @@
-// Attention in the steps that hooks see: scores, pattern, weighted values. Bytes: the T x H x S tensor is
-// written once by scores, read and written by softmax, read by apply.
+// Attention in the steps that hooks see: scores s_j = rule(q k_j), pattern softmax(s), weighted values
+// sum_j p_j v_j (arXiv:1706.03762).
+//
+// Ladder: a thread per key, 32 rows of k at a time, an eighth of each sector wanted -> eight lanes a key
+// (keys.cuh). Bytes at least: the T x H x S tensor once written by scores, read and written by softmax, read
+// by apply; q, k, v, z once. k and v are read for each query, from L1 and L2: where no hook looks,
+// attention.cu and flash_attention.cu run instead. FLOPs: 4 E a pair.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/heads.h"
+#include "kernels/cuda/keys.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace sonde::SONDE_GPU {
 namespace {
 
-// Threads over keys; the query in shared memory.
+// Warps over keys, 32 at a time; the query in shared memory.
 __global__ void score_keys(Rows scores, Rows q, Rows k, QueryLists queries, ScoreRule rule, int group, int e,
-                           std::int64_t s) {
+                           std::int64_t s, bool by_four) {
   GPU_DYN_SMEM(memory);
   float* query = reinterpret_cast<float*>(memory);
   const std::int64_t t = blockIdx.x, head = blockIdx.y, own = queries.own[t], first = queries.first[t];
@@ -18,15 +24,12 @@ __global__ void score_keys(Rows scores, Rows q, Rows k, QueryLists queries, Scor
   __syncthreads();
   float* out = scores.row(t) + head * s;
   const std::int64_t from = first_seen(own, rule.window);
-  for (std::int64_t key = threadIdx.x; key < s; key += blockDim.x) {
-    float score = -INFINITY;
-    if (key >= from && key <= own) {
-      const float* row = k.row(first + key) + head / group * e;
-      float product = 0;
-      for (int i = 0; i < e; ++i) product = fmaf(query[i], row[i], product);
-      score = rule(product);
-    }
-    out[key] = score;
+  for (std::int64_t of_warp = threadIdx.x / 32 * 32; of_warp < s; of_warp += blockDim.x) {
+    const std::int64_t key = of_warp + threadIdx.x % 32;
+    float product = 0;
+    if (of_warp <= own && of_warp + 32 > from)  // the whole warp
+      product = products_of_keys(query, k, first + of_warp, own + 1 - of_warp, head / group * e, e, by_four);
+    if (key < s) out[key] = key >= from && key <= own ? rule(product) : -INFINITY;
   }
 }
 
@@ -77,7 +80,8 @@ void GpuBackend::do_attention_scores(Tensor scores, Tensor q, Tensor k, const Do
   const int e = static_cast<int>(q.dim(2)), group = static_cast<int>(q.dim(1) / k.dim(1));
   launch("attention_scores", score_keys, grid_of(q), dim3(threads_for(scores.dim(2))),
          static_cast<std::size_t>(e) * sizeof(float), stream_, rows_of(scores), rows_of(q), rows_of(k),
-         query_lists(lists_, documents, keys), score_rule(spec), group, e, scores.dim(2));
+         query_lists(lists_, documents, keys), score_rule(spec), group, e, scores.dim(2),
+         heads_by_four(rows_of(k), e));
 }
 
 void GpuBackend::do_softmax(Tensor y, Tensor x) {

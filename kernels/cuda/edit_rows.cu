@@ -1,5 +1,10 @@
-// Capture and edits on chosen rows: maps whose rows go through an index, so that strided slabs of a wider
-// tensor are packed or changed in one pass. Bytes: 4 for each value read and written.
+// Capture and edits on chosen rows: x[i] = v, x[i] + c v, c x[i], clamp(x[i]), x[i] - sum_b (x[i] b) b,
+// columns set. Maps whose rows go through an index, so that strided slabs of a wider tensor are packed or
+// changed in one pass.
+//
+// Ladder: rows.cuh's; project_out: a block per row, a warp per basis vector, the row from L1 the second time.
+// Bytes at least: 4 for each value read and written, the basis once; 1 or 2 FLOPs a value, 4 n for n vectors:
+// memory-bound.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/rows.cuh"
 

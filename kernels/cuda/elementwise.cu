@@ -1,4 +1,6 @@
-// Sums, factors and soft-caps over whole tensors. Bytes: each operand once, 4 a value; 1 to 3 FLOPs a value.
+// Sums a + b, factors c x and soft-caps c tanh(x / c) (arXiv:2408.00118) over whole tensors.
+//
+// Ladder: rows.cuh's. Bytes at least: each operand once, 4 a value; 1 to 10 FLOPs a value: memory-bound.
 #include "kernels/cuda/rows.cuh"
 
 namespace sonde::SONDE_GPU {

@@ -5,8 +5,9 @@
 // Ladder: attention.cu's block per query (f32, decode) -> tiles through shared memory -> cp.async double
 // buffer, the next tile arrives while this one is multiplied -> ldmatrix without bank conflicts: rows are
 // padded by 16 bytes, so that eight of them begin in eight different groups of banks, whatever the head's
-// width. Bytes at least: 2 (H + 2 K) E + 4 H E a token; k and v are read once per 64 queries, from L2. FLOPs:
-// 4 E a pair.
+// width -> the soft-cap by exp2, and masks only where a tile needs them (each was a branch per score).
+// Bytes at least: 2 (H + 2 K) E + 4 H E a token; k and v are read once per 64 queries, from L2. FLOPs: 4 E a
+// pair.
 #include "kernels/cuda/flash_attention.h"
 
 namespace sonde::SONDE_GPU {
@@ -36,6 +37,12 @@ struct Tile {
 
 // exp2 of a difference from the maximum; exp2(-inf) is 0.
 GPU_DEV float power(float x) { return exp2_fast(x); }
+
+// A soft-capped score in powers of two: tanh x is 1 - 2 / (1 + e^2x), off by 1e-7 of the cap at most.
+GPU_DEV float capped(float product, const ScoreRule& rule) {
+  const float power_of_e = exp2_fast(product * (rule.scale / rule.softcap * 2 * kLog2e));
+  return rule.softcap * kLog2e * (1 - __fdividef(2, 1 + power_of_e));
+}
 
 template <int kE>
 __global__ void __launch_bounds__(kThreads)
@@ -103,15 +110,27 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
 
-    // Scores in powers of two; keys that a query does not see are -inf.
+    // Scores in powers of two; keys that a query does not see are -inf, where the tile has any.
+    if (rule.softcap > 0) {
 #pragma unroll
-    for (int j = 0; j < kKeys / 8; ++j)
+      for (int j = 0; j < kKeys / 8; ++j)
+        for (int i = 0; i < 4; ++i) s[j][i] = capped(s[j][i], rule);
+    } else {
+      const float factor = rule.scale * kLog2e;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int key = tile * kKeys + j * 8 + pair * 2 + i % 2, own = own0 + i / 2 * 8;
-        const bool seen = key <= own && (rule.window == 0 || key + rule.window > own);
-        s[j][i] = seen ? rule(s[j][i]) * kLog2e : -INFINITY;
-      }
+      for (int j = 0; j < kKeys / 8; ++j)
+        for (int i = 0; i < 4; ++i) s[j][i] *= factor;
+    }
+    if ((tile + 1) * kKeys > task.own + 1 || (rule.window > 0 && tile * kKeys + rule.window <= last_key)) {
+#pragma unroll
+      for (int j = 0; j < kKeys / 8; ++j)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int key = tile * kKeys + j * 8 + pair * 2 + i % 2, own = own0 + i / 2 * 8;
+          const bool seen = key <= own && (rule.window == 0 || key + rule.window > own);
+          if (!seen) s[j][i] = -INFINITY;
+        }
+    }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       float most = largest[r];
@@ -182,12 +201,20 @@ void launch_flash(cudaStream_t stream, const FlashOperands& x, const FlashTask* 
          dim3(kThreads), Tile<kE>::kBytes, stream, x, tasks, rule, aligned);
 }
 
+// kFour: e is a multiple of four and rows can be read so.
+template <bool kFour>
 __global__ void pack_rows(gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e, int width) {
+  constexpr int kStep = kFour ? 4 : 2;
   const int n = heads * width;
   for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
     const float* row = from.row(r);
-    for (int i = static_cast<int>(threadIdx.x) * 2; i < n; i += static_cast<int>(blockDim.x) * 2) {
+    for (int i = static_cast<int>(threadIdx.x) * kStep; i < n; i += static_cast<int>(blockDim.x) * kStep) {
       const int head = i / width, at = i - head * width;
+      if constexpr (kFour) {
+        const float4 v = at < e ? load4(row + head * e + at) : float4{0, 0, 0, 0};
+        stg64(to + r * n + i, uint2{pack2<gpu::bf16>(v.x, v.y), pack2<gpu::bf16>(v.z, v.w)});
+        continue;
+      }
       const float low = at < e ? row[head * e + at] : 0.0f, high = at + 1 < e ? row[head * e + at + 1] : 0.0f;
       *reinterpret_cast<std::uint32_t*>(to + r * n + i) = pack2<gpu::bf16>(low, high);
     }
@@ -229,8 +256,11 @@ void flash_attention(cudaStream_t stream, const FlashOperands& x, const std::int
 
 void pack_heads(cudaStream_t stream, gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e) {
   const int width = flash_width(e);
-  launch("attention", pack_rows, dim3(static_cast<unsigned>(std::min<std::int64_t>(rows, 1 << 20))),
-         dim3(threads_for(std::int64_t{heads} * width / 2)), 0, stream, to, from, rows, heads, e, width);
+  const bool four = e % 4 == 0 && by_float4(from);
+  launch("attention", four ? pack_rows<true> : pack_rows<false>,
+         dim3(static_cast<unsigned>(std::min<std::int64_t>(rows, 1 << 20))),
+         dim3(threads_for(std::int64_t{heads} * width / (four ? 4 : 2))), 0, stream, to, from, rows, heads, e,
+         width);
 }
 
 }  // namespace sonde::SONDE_GPU

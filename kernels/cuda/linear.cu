@@ -1,9 +1,11 @@
 // y = x w' + bias. f32: FMA, no TF32; bf16: both operands rounded to bfloat16, products and sums in float.
 //
-// Ladder: a thread per output -> tiles of 64 x 64 in shared memory, 4 x 4 outputs a thread -> few rows
-// (decode): a warp per output column that reads the weight once, in whatever format it is stored. FLOPs: 2 T
-// N K. Bytes at least: the weight once, x and y once; decode is bound by the weight's bytes, which is why
-// blocks of 4 bits are expanded in registers there and nowhere else.
+// Ladder: a thread per output -> tiles of 64 x 64 in shared memory, 4 x 4 outputs a thread (for what cuBLASLt
+// does not take) -> few rows (decode): a warp per output column that reads the weight once, in whatever
+// format it is stored -> blocks by way of shared memory, 16 bytes a lane, and x 16 bytes a lane (before, a
+// byte or a float at a time, an eighth of each sector wanted). FLOPs: 2 T N K. Bytes at least: the weight
+// once, x and y once; decode is bound by the weight's bytes, which is why blocks of 4 bits are expanded in
+// registers there and nowhere else; x comes from L1 for each column.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/blocks.cuh"
 #include "kernels/cuda/rows.cuh"
@@ -15,13 +17,19 @@ namespace {
 constexpr int kTile = 64, kDepth = 16,
               kPer = 4;  // outputs of a block, K of a step, outputs a side of a thread
 
-// A plain weight in steps of eight values, as a block format.
+// A plain weight, four values at a time, as a block format.
 template <class T>
-struct EightOf {
-  static constexpr int kValues = 8, kBytes = 8 * sizeof(T);
-  static GPU_DEV void eight(float (&y)[8], const Byte* x, int) {
-    const T* values = reinterpret_cast<const T*>(x);
-    for (int j = 0; j < 8; ++j) y[j] = to_float(values[j]);
+struct FourOf {
+  static constexpr int kValues = 4, kBytes = 4 * sizeof(T);
+  static GPU_DEV void four(float (&y)[4], const Byte* x, int) {
+    if constexpr (sizeof(T) == 4) {
+      const float4 v = load4(reinterpret_cast<const float*>(x));
+      y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
+    } else {
+      const uint2 v = ldg64(x);
+      const float2 low = unpack2<T>(v.x), high = unpack2<T>(v.y);
+      y[0] = low.x, y[1] = low.y, y[2] = high.x, y[3] = high.y;
+    }
   }
 };
 
@@ -63,31 +71,48 @@ __global__ void gemm_tiles(Rows y, Rows x, const T* w, const float* bias, std::i
     }
 }
 
-// A warp per output column, kRows rows of x at once: the column's weights are read once for all of them.
-// rounds: x, and the expanded weight, to bfloat16.
+constexpr int kWarps = 4;
+
+// A warp per output column, kRows rows of x at once: the column's weights are read once for all of them,
+// blocks by way of shared memory. rounds: x, and the expanded weight, to bfloat16.
 template <class Format, int kRows>
 __global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, std::int64_t rows,
-                             std::int64_t n, std::int64_t k, bool rounds) {
-  const std::int64_t column = std::int64_t{blockIdx.x} * (blockDim.x / 32) + threadIdx.x / 32;
+                             std::int64_t n, std::int64_t k, bool rounds, bool x_aligned) {
+  constexpr bool kBlocks = Format::kValues > 4;
+  GPU_SHARED(uint4[kWarps][kBlocks ? kSpanWords<Format> : 1], staged);
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const std::int64_t column = std::int64_t{blockIdx.x} * kWarps + warp;
   if (column >= n) return;  // the whole warp
-  const Byte* weights = w + column * (k / Format::kValues) * Format::kBytes;
+  const std::int64_t row_bytes = k / Format::kValues * Format::kBytes;
   const auto round = [&](float v) { return rounds ? rounded<gpu::bf16>(v) : v; };
   float sum[kRows] = {};
-  for (std::int64_t at = std::int64_t{threadIdx.x % 32} * 8; at < k; at += 32 * 8) {
-    float values[8];
-    Format::eight(values, weights + at / Format::kValues * Format::kBytes,
-                  static_cast<int>(at % Format::kValues));
+  for (std::int64_t k0 = 0; k0 < k; k0 += kSpan) {
+    const int span = k - k0 < kSpan ? static_cast<int>(k - k0) : kSpan;
+    const Byte* weights = w + column * row_bytes + k0 / Format::kValues * Format::kBytes;
+    if constexpr (kBlocks)
+      weights = stage(staged[warp], weights, span / Format::kValues * Format::kBytes, w + n * row_bytes);
+#pragma unroll 4
+    for (int at = lane * 4; at < span; at += 128) {
+      float values[4];
+      Format::four(values, weights + at / Format::kValues * Format::kBytes, at % Format::kValues);
+      for (int j = 0; j < 4; ++j) values[j] = round(values[j]);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      if (r >= rows) break;
-      const float* from = x.row(r) + at;
-      for (int j = 0; j < 8; ++j) sum[r] = fmaf(round(values[j]), round(from[j]), sum[r]);
+      for (int r = 0; r < kRows; ++r) {
+        if (r >= rows) break;
+        const float* from = x.row(r) + k0 + at;
+        const float4 v = x_aligned ? load4(from) : float4{from[0], from[1], from[2], from[3]};
+        sum[r] = fmaf(values[0], round(v.x), sum[r]);
+        sum[r] = fmaf(values[1], round(v.y), sum[r]);
+        sum[r] = fmaf(values[2], round(v.z), sum[r]);
+        sum[r] = fmaf(values[3], round(v.w), sum[r]);
+      }
     }
+    if constexpr (kBlocks) __syncwarp();  // before the next span
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     const float all = warp_reduce(sum[r], SumOf{});
-    if (threadIdx.x % 32 == 0 && r < rows) y.row(r)[column] = all + (bias != nullptr ? bias[column] : 0.0f);
+    if (lane == 0 && r < rows) y.row(r)[column] = all + (bias != nullptr ? bias[column] : 0.0f);
   }
 }
 
@@ -96,10 +121,9 @@ constexpr int kFewRows = 4;
 template <class Format>
 void few_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
               std::int64_t n, std::int64_t k, bool rounds) {
-  constexpr int kWarps = 4;
   launch("linear", rows == 1 ? gemv_columns<Format, 1> : gemv_columns<Format, kFewRows>,
          dim3(static_cast<unsigned>((n + kWarps - 1) / kWarps)), dim3(32 * kWarps), 0, stream, y, x,
-         static_cast<const Byte*>(w), bias, rows, n, k, rounds);
+         static_cast<const Byte*>(w), bias, rows, n, k, rounds, by_float4(x));
 }
 
 }  // namespace
@@ -109,8 +133,8 @@ void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* 
   const std::int64_t rows = x.rows(), k = x.width();
   const Rows to{y, y_stride};
   if (rows <= kFewRows && k % 8 == 0)
-    return bf16 ? few_rows<EightOf<gpu::bf16>>(stream_, to, rows_of(x), w, bias, rows, n, k, true)
-                : few_rows<EightOf<float>>(stream_, to, rows_of(x), w, bias, rows, n, k, false);
+    return bf16 ? few_rows<FourOf<gpu::bf16>>(stream_, to, rows_of(x), w, bias, rows, n, k, true)
+                : few_rows<FourOf<float>>(stream_, to, rows_of(x), w, bias, rows, n, k, false);
   Blas::Operands o{y, y_stride, device_f32(x), x.row_stride, w, bias, rows, n, k, bf16};
   if (bf16) {
     if (narrow_.bytes() < rows * k * 2) narrow_ = allocate(rows * k * 2);

@@ -1,5 +1,8 @@
 // log p(target) = logit - log sum exp: a float sum over a vocabulary is off by 2e-5, so it is a double's.
-// Bytes: V logits a row, read twice (the second time from L2); 8 bytes written: no T x V beside the logits.
+//
+// Ladder: all of log-softmax as a T x V tensor and a gather -> a block per row, two passes, one number
+// written. Bytes at least: V logits of 4 a row, and 8 written; they are read twice, the second time from L2.
+// FLOPs: about 3 V a row: memory-bound.
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/rows.cuh"
 

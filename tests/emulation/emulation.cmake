@@ -51,6 +51,13 @@ if(TARGET sonde_emulated_race)
   add_op_tests_against(asan sonde_emulated_asan -fsanitize=address,undefined)
   add_emulated_op_tests(kernels_asan emu_asan test_kernels_asan order=forward *emulated*)
   add_op_tests_against(race sonde_emulated_race)
+  # What the hot kernels ask of memory, against limits.
+  file(GLOB traffic_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/emulation/traffic/*.cpp)
+  add_executable(test_traffic ${traffic_tests})
+  target_link_libraries(test_traffic PRIVATE sonde_devices_race sonde_emulated_race GTest::gtest_main)
+  add_test(NAME traffic COMMAND test_traffic)
+  set_tests_properties(traffic PROPERTIES LABELS trace
+                       ENVIRONMENT "SONDE_TRAFFIC=${CMAKE_CURRENT_BINARY_DIR}/traffic.jsonl")
   # A checked access costs some hundred plain ones: the largest of the tests are left out.
   add_emulated_op_tests(kernels_race race test_kernels_race order=random,seed=3,preempt=0.01,streams=eager
                         *emulated*-*Attention.MatchesTheOracle*:*Bits*)

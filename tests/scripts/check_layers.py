@@ -32,7 +32,8 @@ FOREIGN = [
     (r"(gtest|gmock|benchmark)/.*", r"tests/"),
     (r"Eigen/.*", r"tests/"),
     (r"fmt/.*", r""),
-    (r"(cuda|cublas|nvtx3/)\w*\.h", r"kernels/cuda/"),
+    (r"(cuda|cublas)\w*\.h", r"kernels/cuda/"),
+    (r"nvtx3/.*", r"runtime/nvtx|tests/nvtx/"),
     (r"sanitizer/\w+\.h", r"kernels/emulation/"),
     (r"(omp|immintrin|x86intrin|cpuid|nmmintrin)\.h", r"runtime/|kernels/|io/|tests/|models/probe/"),
     (r"(unistd|ucontext|spawn|fcntl|glob|dirent|signal|pthread|sched|strings|time|malloc|poll|dlfcn|link)\.h", r""),
@@ -103,7 +104,7 @@ def self_test():
            'models/c.cpp: #include <boost/program_options.hpp>', 'io/c.cpp: #include <cuda_runtime.h>',
            'kernels/emulation/b.cpp: #include "kernels/cuda/gpu.h"', 'kernels/emulation/c.cpp: #include <cuda_runtime.h>',
            'kernels/cuda/b.cu: #include "kernels/emulation/engine.h"', 'kernels/cpu/a.cpp: #include "kernels/cuda/gpu.h"',
-           'models/d.cpp: #include "apps/a.h"', 'models/e.cpp: #include "spec.h"', 'runtime/f.cpp: #include <gtest/gtest.h>']
+           'models/d.cpp: #include "apps/a.h"', 'kernels/cuda/d.cpp: #include <nvtx3/nvToolsExt.h>', 'models/e.cpp: #include "spec.h"', 'runtime/f.cpp: #include <gtest/gtest.h>']
     with tempfile.TemporaryDirectory() as root:
         for entry in good + bad + ["models/a.h: //", "kernels/emulation/emulation.h: //", "kernels/emulation/engine.h: //", "apps/a.h: //", "models/spec.h: //"]:
             path, line = entry.split(": ", 1)
