@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Every subcommand that runs a model, on the emulated GPU beside the CPU; words that name no device. usage: device_test.py SONDE"""
+"""Every subcommand that runs a model, on the emulated GPU or a real one beside the CPU; words that name no device.
+
+usage: device_test.py SONDE [DEVICE]   (emulated; cuda is skipped where there is no GPU)
+"""
 import csv
 import json
 import os
@@ -11,8 +14,10 @@ import h5py
 import numpy as np
 
 import tiny_model
+from tiny_tokenizer import tokenizer_json
 
 SONDE = sys.argv[1]
+DEVICE = sys.argv[2] if len(sys.argv) > 2 else "emulated"
 SITES = "hook_embed,blocks.*.hook_resid_post,blocks.*.attn.*,logits"
 
 
@@ -70,8 +75,16 @@ def main(tmp):
         json.dump([{"site": "blocks.1.hook_resid_post", "op": "add", "tokens": "last", "value": 0.5},
                    {"site": "blocks.0.attn.hook_z", "op": "zero", "heads": [1], "tokens": "all"}], f)
 
+    with open(os.path.join(model, "tokenizer.json"), "w") as f:
+        json.dump(tokenizer_json(), f)
+    texts = os.path.join(tmp, "texts.csv")
+    with open(texts, "w") as f:
+        f.write("text,label,split\n")
+        words = ["the", "cat", "sees", "a", "dog", "there"]
+        f.writelines(f"{' '.join(rng.permutation(words)[:4])} {'yes' if i % 2 else 'no'},{i % 2},{'test' if i % 4 > 1 else 'train'}\n" for i in range(40))
+
     out = {}
-    for device in ("cpu", "emulated"):
+    for device in ("cpu", DEVICE):
         out[device] = folder = os.path.join(tmp, device)
         os.mkdir(folder)
         at = lambda name: os.path.join(folder, name)  # noqa: E731
@@ -79,15 +92,16 @@ def main(tmp):
         run("generate", model, "--prompts", ids, "--max-new", 5, "--greedy", "--dtype", "f32", "--out", at("generated.jsonl"), device=device)
         run("score", model, "--ids", ids, "--dtype", "f32", "--out", at("scores.jsonl"), device=device)
         run("probe", at("store"), "--sites", "blocks.*.hook_resid_post", "--labels", labels, "--column", "label", "--split-column", "split", "--out", at("probe"), device=device)
+        run("depth", model, "--data", texts, "--site", "blocks.*.hook_resid_post", "--split-column", "split", "--standardise", "no", "--bootstrap", 0, "--dtype", "f32", "--out", at("depth"), device=device)
         run("bench", model, "--tokens", 16, "--documents", 1, "--repeats", 1, device=device)
 
-    cpu, emulated = datasets(os.path.join(out["cpu"], "store")), datasets(os.path.join(out["emulated"], "store"))
+    cpu, emulated = datasets(os.path.join(out["cpu"], "store")), datasets(os.path.join(out[DEVICE], "store"))
     assert cpu.keys() == emulated.keys() and len(cpu) > 30
     for name, expected in cpu.items():
         if expected.dtype.kind == "f" and not name.startswith("statistics"):
             close(expected, emulated[name], 5e-6, name)
-    manifest = json.load(open(os.path.join(out["emulated"], "store", "manifest.json")))
-    assert "emulated-f32" in json.dumps(manifest)
+    manifest = json.load(open(os.path.join(out[DEVICE], "store", "manifest.json")))
+    assert f"{DEVICE}-f32" in json.dumps(manifest)
 
     generated = [lines(os.path.join(out[d], "generated.jsonl")) for d in out]
     assert [g["ids"] for g in generated[0]] == [g["ids"] for g in generated[1]]
@@ -97,6 +111,11 @@ def main(tmp):
                 assert abs(value - b[key]) <= 1e-5 * max(1, abs(value)), (key, value, b[key])
     for a, b in zip(*(numbers(os.path.join(out[d], "probe", "probes.csv")) for d in out)):
         assert abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"], (a, b)
+
+    curves = [numbers(os.path.join(out[d], "depth", "depth.csv")) for d in out]
+    assert len(curves[0]) == 3 and len(curves[0]) == len(curves[1]), curves
+    for a, b in zip(*curves):
+        assert abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"] and abs(a["auc"] - b["auc"]) <= 2e-3, (a, b)
 
     # The option goes before the environment; what names no device is refused in a line.
     run("generate", model, "--prompts", ids, "--max-new", 1, "--greedy", "--device", "cpu", "--out", os.path.join(tmp, "o.jsonl"), device="nonsense")
@@ -108,5 +127,8 @@ def main(tmp):
     print("ok")
 
 
+if DEVICE == "cuda" and not json.loads(run("devices", "--json").stdout)["gpus"]:
+    print("skipped: no GPU here")
+    sys.exit(77)
 with tempfile.TemporaryDirectory() as folder:
     main(folder)

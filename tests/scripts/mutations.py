@@ -130,6 +130,13 @@ MUTATIONS = [
              "r", EMBED, in_ci=True),
     Mutation("embed_block_offset", "embedding: every four values are a block's first", "embed.cu",
              "at % Format::kValues);", "0);", "Dequantise.*", "backend"),
+    Mutation("blocks_no_syncwarp", "blocks: read before the warp's copies of them are there", "blocks.cuh",
+             "__syncwarp(); return reinterpret_cast<const Byte*>(to) + skipped;",
+             "return reinterpret_cast<const Byte*>(to) + skipped;", EMBED, "race", compiled="embed.cu"),
+    Mutation("keys_wrong_lane", "attention: a lane takes the product of its neighbour's key", "keys.cuh",
+             "product, lane % 4 * 8)", "product, (lane + 1) % 4 * 8)", ATTENTION, compiled="attention.cu"),
+    Mutation("flash_diagonal", "flash: the tile before the diagonal is the last that is masked", "flash_attention.cu",
+             "(tile + 1) * kKeys > task.own + 1", "tile * kKeys > task.own + 1", BF16),
     # ---- streams and memory
     Mutation("upload_segment_too_early", "uploads: a pinned segment is written while it is copied", "memory.cu",
              "check(cudaEventSynchronize(copied_[segment_]), \"waiting for an upload\");", "", "Uploads.*", "backend"),
