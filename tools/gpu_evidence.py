@@ -79,18 +79,23 @@ def machine_code(kernels, codes, traffic, build):
     if missing:
         sys.exit(f"gpu_evidence.py: the emulation ran kernels that nvcc's build has not: {missing[:3]}; build both anew")
     held = occupancy(build, [(arch, kernels[name, arch].registers, kernels[name, arch].shared, *launches[name]) for name, arch in wanted])
-    rows = []
-    for (name, arch), (blocks, warps, limit) in sorted(zip(wanted, held), key=lambda x: (kernels[x[0]].source, x[0])):
+    cells = {}
+    for (name, arch), (blocks, warps, limit) in zip(wanted, held):
         k = kernels[name, arch]
-        row = [f"`{k.name}`", arch[3:], k.registers, k.spills, k.shared + launches[name][1], launches[name][0], f"{blocks} ({100 * warps // 64} %, {limit})"]
+        cell = [k.registers, k.spills, f"{blocks} ({100 * warps // 64} %, {limit})"]
         if (name, arch) in codes:
             mix = codes[name, arch].mix()
-            row += [mix["all"], f"{100 * mix['wide']:.0f} %", mix["HMMA"] or "", mix["LDSM"] or "", mix["LDGSTS"] or "", mix["local"] or "",
-                    f"{mix['stall']:.1f}", f"{100 * mix['waits']:.0f} %"]
+            cell += [mix["all"], f"{100 * mix['wide']:.0f} %", mix["HMMA"], mix["LDSM"], mix["LDGSTS"], mix["local"], f"{mix['stall']:.1f}", f"{100 * mix['waits']:.0f} %"]
         else:
-            row += [""] * 8
-        rows.append(row)
-    return table(["kernel", "sm", "registers", "spilled", "shared", "threads", "blocks/SM (warps of 64, limit)", "instructions", "16-byte global",
+            cell += [""] * 8
+        cells[name, arch] = cell
+    rows = []
+    for name in sorted(launches, key=lambda name: (kernels[name, "sm_90"].source, name)):
+        pairs = zip(*(cells[name, arch] for arch in ARCHITECTURES))
+        both = [str(a) if a == b else f"{a} / {b}" for a, b in pairs]
+        k = kernels[name, "sm_90"]
+        rows.append([f"`{k.name}`", k.shared + launches[name][1], launches[name][0], *both])
+    return table(["kernel", "shared", "threads", "registers", "spilled", "blocks/SM (warps of 64, limit)", "instructions", "16-byte global",
                   "HMMA", "LDSM", "LDGSTS", "local", "mean stall", "that wait"], rows)
 
 
@@ -192,7 +197,7 @@ the data sheets allow, and an estimate made of those. `docs/first-gpu-day.md` sa
 | distinct bytes at most 1.1 times the formula's | `traffic` |
 
 ## Registers, occupancy, machine code
-Of the kernels that the traffic test runs, as they are launched there. `shared` is static and dynamic bytes;
+Of the kernels that the traffic test runs, as they are launched there: sm_80 / sm_90 where they differ. `shared` is static and dynamic bytes;
 `mean stall` is the clocks that the compiler has a warp wait after an instruction, `that wait` the share of
 instructions that wait for a counter (loads, special functions, shared memory); `local` counts accesses of local memory.
 
