@@ -223,6 +223,7 @@ int run_bench(const Arguments& arguments) {
   json["rates"] = forward_rates(model, values["documents"].as<std::int64_t>(), batches.tokens, sites, repeats,
                                 phases, like ? 0 : loading[static_cast<std::size_t>(Phase::load)]);
   json["rates"]["weights_bytes"] = bandwidth * 1e9;
+  json["rates"]["crowded"] = measure_crowded(model_options.precision, threads);
   if (values.count("store-folder"))
     json["rates"].update(store_rates(model.spec, sites, values["store-folder"].as<std::string>()));
   json["captured_bytes_per_token"] =

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 #include <vector>
 
 #include "io/activation_store.h"
+#include "kernels/cpu/peak.h"
 #include "models/plan/work.h"
 #include "runtime/error.h"
 
@@ -34,6 +36,19 @@ struct ScratchFolder {
 };
 
 }  // namespace
+
+double measure_crowded(Precision precision, int threads) {
+  const int cores = static_cast<int>(std::thread::hardware_concurrency());
+  if (cores <= threads) return 1;
+  std::vector<double> ratios;
+  for (int i = 0; i < 3; ++i) {
+    const double alone = measure_gemm_peak_gflops(best_cpu_path(), precision, threads, 0.1),
+                 all = measure_gemm_peak_gflops(best_cpu_path(), precision, cores, 0.1);
+    ratios.push_back(all * threads / cores / alone);
+  }
+  std::ranges::sort(ratios);
+  return std::clamp(ratios[1], 0.1, 1.0);
+}
 
 PhaseSeconds operator-(const PhaseSeconds& a, const PhaseSeconds& b) {
   PhaseSeconds difference;

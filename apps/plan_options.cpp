@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "apps/bench_rates.h"
 #include "kernels/cpu/peak.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
@@ -48,14 +49,17 @@ Machine read_cpus(const po::variables_map& values, Precision precision) {
   const std::int64_t ranks = whole(values, "ranks", 1), cores = cores_of(values);
   const auto threads =
       values.count("threads") ? whole(values, "threads", 1) : std::max<std::int64_t>(1, cores / ranks);
-  double peak = 1, bandwidth = 1;
+  double peak = 1, bandwidth = 1, crowded = 1;
   if (!values.count("bench")) {
-    peak = measure_gemm_peak_gflops(best_cpu_path(), precision, static_cast<int>(threads), 0.2) * 1e9;
-    bandwidth = measure_read_bandwidth_gbs(static_cast<int>(threads), 0.2) * 1e9;
+    const int alone = static_cast<int>(threads);
+    peak = measure_gemm_peak_gflops(best_cpu_path(), precision, alone, 0.2) * 1e9;
+    bandwidth = measure_read_bandwidth_gbs(alone, 0.2) * 1e9;
+    crowded = measure_crowded(precision, alone);
   }
   Machine machine = cpu_machine(fmt::format("CPU, {} thread{} a rank", threads, threads == 1 ? "" : "s"),
                                 peak, bandwidth, "measured on this machine now");
   machine.ranks_per_node = ranks;
+  machine.crowded = crowded;
   const std::int64_t free = available_memory_bytes();  // -1: unknown, no reason to refuse
   const double memory = values.count("memory") ? parse_bytes("memory", values["memory"].as<std::string>())
                                                : static_cast<double>(free < 0 ? std::int64_t{1} << 60 : free);
@@ -68,9 +72,12 @@ Machine read_cpus(const po::variables_map& values, Precision precision) {
 }  // namespace
 
 void share_cores(Machine& machine, std::int64_t threads, std::int64_t cores) {
-  const std::int64_t wanted = threads * machine.ranks_per_node;
-  if (wanted <= cores) return;
-  const double part = static_cast<double>(cores) / static_cast<double>(wanted);
+  const std::int64_t wanted = threads * machine.ranks_per_node, busy = std::min(wanted, cores);
+  double part = static_cast<double>(busy) / static_cast<double>(wanted);
+  if (cores > threads)
+    part *= 1 + (machine.crowded - 1) * static_cast<double>(busy - std::min(busy, threads)) /
+                    static_cast<double>(cores - threads);
+  if (part == 1) return;
   for (Assumption* rate : {&machine.products, &machine.attention, &machine.rows, &machine.weights,
                            &machine.capture, &machine.load, &machine.disk}) {
     rate->value *= part;

@@ -209,6 +209,15 @@ std::int64_t store_memory(const StoreSchema& schema) {
   return bytes + 2 * 16 * std::min(shard, schema.total_rows);
 }
 
+std::int64_t open_blocks_memory(const StoreSchema& schema, std::int64_t rows) {
+  const std::int64_t block = plan_blocks(schema).bytes;
+  std::int64_t bytes = 2 * 16 * rows;
+  for (const StoreSite& site : schema.sites)
+    bytes +=
+        std::min(block, bytes_of(schema.dtype, rows * site.width())) + 3 * 3 * 8 * statistics_width(site);
+  return std::min(bytes, store_memory(schema));
+}
+
 std::int64_t free_disk_bytes(const path& dir) {
   std::error_code error;
   path there = std::filesystem::absolute(dir, error);

@@ -31,6 +31,9 @@ struct BlockPlan {
   std::int64_t bytes, count;
 };
 BlockPlan plan_blocks(const StoreSchema& schema);
+// Bytes that a writer holds whose disk keeps up, with `rows` rows a shard: one open block a site, as far as
+// it is used. store_memory is the most it ever holds.
+std::int64_t open_blocks_memory(const StoreSchema& schema, std::int64_t rows);
 
 // Index and totals; then the store is complete.
 void complete_store(const std::filesystem::path& dir, StoreManifest& manifest,

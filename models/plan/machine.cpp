@@ -117,6 +117,9 @@ void use_bench(Machine& m, const Json& bench, const std::string& file) {
   take("load_bytes", m.load);
   take("disk_bytes", m.disk);
   take("start_seconds", m.start);
+  Assumption crowded{"crowded", 1, "", ""};
+  take("crowded", crowded);
+  m.crowded = crowded.value;
 }
 
 }  // namespace sonde

@@ -32,6 +32,7 @@ struct Machine {
   Assumption link, network;                  // bytes/s that a rank sends inside its node, between nodes
   Assumption link_latency, network_latency;  // seconds of a message
   Assumption start;                          // seconds before a rank loads: launcher, options, tokenizer
+  double crowded = 1;  // a rank's speed while all cores of its node work, against that of one alone
 
   std::int64_t ranks() const { return nodes * ranks_per_node; }
   std::vector<Assumption*> assumptions();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "io/store/open_store.h"
+#include "models/plan/storage.h"
 #include "models/tensor_table.h"
 #include "models/transformer.h"
 
@@ -46,7 +48,7 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
     add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
     add("driver's context", kContextBytes);
   } else {
-    add("staging buffers", store_memory(schema));
+    add("staging buffers", open_blocks_memory(schema, shard_rows_of(schema, work, mesh.ranks())));
     // Pages of the file that the loader has read stay with the process until somebody needs the memory.
     add("model file, mapped",
         options.file_bytes - (first ? share.vocab * spec.d_model * options.embed_bytes : 0));

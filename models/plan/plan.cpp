@@ -6,6 +6,8 @@
 #include <cmath>
 #include <utility>
 
+#include "io/store/open_store.h"
+
 namespace sonde {
 namespace {
 
@@ -91,7 +93,12 @@ MeshPlan plan_mesh(const PlanRequest& r, const PlanMesh& mesh) {
   MeshPlan plan;
   plan.mesh = mesh;
   plan.memory = rank_memory(*r.spec, r.work, r.schema, r.memory, mesh);
-  plan.fits = plan.bytes() <= m.memory;
+  // A disk that is slower than the forward fills all buffers.
+  const std::int64_t buffers =
+      m.gpu ? 0
+            : store_memory(r.schema) -
+                  open_blocks_memory(r.schema, shard_rows_of(r.schema, r.work, mesh.ranks()));
+  plan.fits = plan.bytes() + buffers <= m.memory;
 
   const auto replicas = static_cast<double>(mesh.data),
              group = static_cast<double>(mesh.tensor * mesh.pipeline);

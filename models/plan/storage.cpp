@@ -17,7 +17,7 @@ double statistics_values(const StoreSite& site) {
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-std::int64_t shard_rows_of(const StoreSchema& schema) {
+std::int64_t most_shard_rows(const StoreSchema& schema) {
   return schema.shard_rows > 0 ? schema.shard_rows : default_shard_rows(schema);
 }
 
@@ -27,17 +27,22 @@ std::int64_t chunks_of(const StoreSchema& schema, const Work& work) {
   const double batch = static_cast<double>(work.rows) / static_cast<double>(work.batches);  // rows
   const double by_count = std::ceil(static_cast<double>(divide_up(work.rows, kChunks)) / batch) * batch;
   const double by_size =
-      std::max(batch, std::floor(static_cast<double>(shard_rows_of(schema)) / batch) * batch);
+      std::max(batch, std::floor(static_cast<double>(most_shard_rows(schema)) / batch) * batch);
   return std::clamp<std::int64_t>(
       static_cast<std::int64_t>(std::ceil(static_cast<double>(work.rows) / std::min(by_count, by_size))), 1,
       work.batches);
+}
+
+std::int64_t shard_rows_of(const StoreSchema& schema, const Work& work, std::int64_t writers) {
+  if (writers > 1) return divide_up(work.rows, chunks_of(schema, work));
+  return std::min(work.rows, most_shard_rows(schema));
 }
 
 StorePlan plan_store(const StoreSchema& schema, const Work& work, std::int64_t writers,
                      double document_id_bytes) {
   StorePlan plan;
   plan.rows = static_cast<double>(store_bytes(schema));
-  plan.shards = writers > 1 ? chunks_of(schema, work) : divide_up(work.rows, shard_rows_of(schema));
+  plan.shards = writers > 1 ? chunks_of(schema, work) : divide_up(work.rows, most_shard_rows(schema));
   double statistics = 0;
   for (const StoreSite& site : schema.sites) statistics += 24 * statistics_values(site);
   const auto shards = static_cast<double>(plan.shards), sites = static_cast<double>(schema.sites.size());

@@ -16,6 +16,9 @@ struct StorePlan {
 StorePlan plan_store(const StoreSchema& schema, const Work& work, std::int64_t writers,
                      double document_id_bytes);
 
+// Rows of a shard: a chunk's where several ranks write.
+std::int64_t shard_rows_of(const StoreSchema& schema, const Work& work, std::int64_t writers);
+
 // Chunks that ranks draw from (io/store/stretches.h): at most a shard and about 1/64 of the rows, whole
 // batches.
 std::int64_t chunks_of(const StoreSchema& schema, const Work& work);

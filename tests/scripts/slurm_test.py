@@ -121,10 +121,11 @@ class Slurm:
                 if word.startswith("JobState=")]
 
     def wait_array(self, array, seconds=240):
-        end = time.time() + seconds
-        while not all(state in ("COMPLETED", "FAILED") for state in (states := self.states(array))):
+        end, states = time.time() + seconds, []
+        while not states or not all(state in ("COMPLETED", "FAILED") for state in states):
             assert time.time() < end, f"array {array} is {states}\n{self.logs()}"
             time.sleep(0.3)
+            states = self.states(array)
         assert set(states) == {"COMPLETED"}, f"{states}\n{self.logs()}"
 
     def field(self, job, name):
