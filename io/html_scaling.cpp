@@ -141,7 +141,11 @@ std::string section(const ScalingReport& report, const ScalingSeries& series) {
   out += "<div class=\"charts\">" + chart(series, "Speed-up", speedup) +
          chart(series, "Efficiency, %", efficiency) + "</div>";
   out += legend({{"measured", 0}, {"predicted by sonde plan", 1}, {"ideal", 7}});
-  out += "<div class=\"charts\">" + bars(report, series) + "</div>";
+  const std::vector<Line> seconds = {
+      {"measured", 0, [](const ScalingPoint& p) { return p.seconds; }},
+      {"predicted", 1, [](const ScalingPoint& p) { return p.predicted_seconds; }}};
+  out += "<div class=\"charts\">" + chart(series, "Seconds of the slowest rank", seconds) +
+         bars(report, series) + "</div>";
   std::vector<std::pair<std::string, int>> names;
   for (std::size_t i = 0; i < report.phases.size(); ++i)
     names.emplace_back(report.phases[i], static_cast<int>(i % 8));
