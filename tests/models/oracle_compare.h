@@ -13,7 +13,7 @@ inline double norm_of(const oracle::Array& a) {
 }
 
 inline void expect_close(const Activations& found, const oracle::Activations& expected,
-                         const std::string& what) {
+                         const std::string& what, double limit = 5e-6) {
   for (const auto& [site, captured] : found) {
     ASSERT_TRUE(expected.count(site)) << site;
     const oracle::Array& array = expected.at(site);
@@ -29,7 +29,7 @@ inline void expect_close(const Activations& found, const oracle::Activations& ex
       const oracle::Array& k = expected.at(attn + (rotates ? "hook_rot_k" : "hook_k"));
       error *= norm_of(array) * std::sqrt(q.shape.back()) / (norm_of(q) * norm_of(k));
     }
-    EXPECT_LE(error, 5e-6) << what << ", " << site;
+    EXPECT_LE(error, limit) << what << ", " << site;
   }
 }
 

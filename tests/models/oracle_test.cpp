@@ -3,6 +3,7 @@
 // tokens together.
 #include <gtest/gtest.h>
 
+#include "kernels/devices.h"
 #include "tests/models/model_folder.h"
 #include "tests/models/oracle_compare.h"
 
@@ -177,6 +178,47 @@ TEST_P(OracleForward, EveryHookAgrees) {
 
 INSTANTIATE_TEST_SUITE_P(Shapes, OracleForward, ::testing::ValuesIn(cases()),
                          [](const auto& p) { return p.param.name; });
+
+// Head widths of real models on the emulated GPU, and on a GPU where there is one: f32 as on the CPU, bf16 on
+// tensor cores with what rounding operands costs.
+class OracleOnDevice : public ::testing::TestWithParam<std::tuple<int, std::string>> {};
+
+TEST_P(OracleOnDevice, EveryHookAgrees) {
+  const auto [head_width, device] = GetParam();
+  if (device == "cuda" && cuda_gpus().empty()) GTEST_SKIP() << "no GPU: " << why_no_gpu();
+  const TinyLlama tiny = shape(1, 64, 4, 2, head_width, 72, 61);
+  const auto seed = static_cast<unsigned>(head_width);
+  const std::vector<Ids> inputs = documents(tiny.vocab, seed, {7, 1, 70});
+  oracle::Weights weights;
+  for (const auto& [name, tensor] : random_weights(tiny, seed))
+    weights[oracle_name(name)] = std::vector<double>(tensor.second.begin(), tensor.second.end());
+  TempFolder folder;
+  write_model(folder.path(), config_of(tiny, false), stored_weights(tiny, seed));
+  const auto backend = make_backend(device);
+  for (const Precision precision : {Precision::f32, Precision::bf16}) {
+    const Model model =
+        Model::load(folder.path(), {.precision = precision, .weights = {}, .ignored = {}}, *backend);
+    RunOptions outside;  // fused
+    for (const Site site : model.spec.sites())
+      if (info(site.hook).cost == Cost::free) outside.sites.push_back(site);
+    for (const RunOptions& options : {RunOptions{}, outside}) {
+      const std::vector<Activations> found = run_packed(model, *backend, inputs, options);
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        const oracle::Activations expected =
+            oracle::forward(oracle_of(tiny), weights, std::vector<int>(inputs[i].begin(), inputs[i].end()));
+        const std::string what = "document of " + std::to_string(inputs[i].size()) + " tokens";
+        expect_close(found[i], expected, what, precision == Precision::f32 ? 5e-6 : 3e-2);
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(HeadWidths, OracleOnDevice,
+                         ::testing::Combine(::testing::Values(64, 80, 96, 128, 256),
+                                            ::testing::Values("emulated", "cuda")),
+                         [](const auto& p) {
+                           return "of_" + std::to_string(std::get<0>(p.param)) + "_" + std::get<1>(p.param);
+                         });
 
 // The rules differ from each other where the cases above use them, so that agreement means something.
 TEST(OracleForward, TheRulesOfRopeDiffer) {
