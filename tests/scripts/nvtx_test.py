@@ -2,6 +2,7 @@
 """Ranges on a profiler's timeline: opened and closed, named like the hooks. usage: nvtx_test.py SONDE [LISTENER]"""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,10 +30,9 @@ def main(tmp):
         if line != "end":
             names.append(line)
     assert depth == 0
-    hooks = subprocess.run([SONDE, "hooks"], check=True, capture_output=True, text=True).stdout
+    hooks = subprocess.run([SONDE, "hooks", model], check=True, capture_output=True, text=True).stdout
     for name in set(names):
-        pattern = ".".join("{l}" if part.isdigit() else part for part in name.split("."))
-        assert pattern in hooks, name
+        assert re.sub(r"\.\d+\.", ".{l}.", name) in hooks, name
     for name in ("hook_resid_post", "hook_attn_out", "attn.hook_z", "ln2.hook_out", "hook_mlp_out"):
         assert names.count(f"blocks.0.{name}") == 1 and names.count(f"blocks.1.{name}") == 1, (name, names)
     assert names[0] == "blocks.0.hook_resid_post" and names[-1] == "logits", names
