@@ -16,6 +16,7 @@
 #include "io/html_report.h"
 #include "io/table.h"
 #include "io/tokenizer/tokenizer.h"
+#include "kernels/devices.h"
 #include "models/extraction.h"
 #include "models/family.h"
 #include "models/noise.h"
@@ -206,6 +207,7 @@ int run_depth(const Arguments& arguments) {
                                                        : std::vector<std::string>{"none"})
     noises.push_back(TextNoise::parse(text));
 
+  const auto probe_ops = make_probe_ops(values["device"].as<std::string>());
   std::vector<ProbeRun> runs;
   for (const std::string& path : values["MODEL"].as<std::vector<std::string>>())
     for (const WeightFormat weights : read_weight_formats(values, false)) {
@@ -216,8 +218,8 @@ int run_depth(const Arguments& arguments) {
                      dataset.table.rows());
           const auto reader =
               recorder.record(dataset, noisy_texts(dataset, values, noise, probe_options.seed));
-          auto results = run_probes(store_features(*reader, all_sites(*reader)), dataset.tasks, probe_options,
-                                    probe_memory(values));
+          auto results = run_probes(*probe_ops, store_features(*reader, all_sites(*reader)), dataset.tasks,
+                                    probe_options, probe_memory(values));
           for (std::size_t t = 0; t < dataset.tasks.size(); ++t)
             runs.push_back({recorder.model_name(), dataset.name,
                             variant_name(probe_options.standardise, noise, weights), dataset.tasks[t],

@@ -26,7 +26,12 @@ void add_model_options(po::options_description& options) {
       "file's size, slower, the same bits")(
       "ignore-config-key", po::value<std::vector<std::string>>()->composing(),
       "a config key that this model may have although Sonde does not know it (repeatable; recorded in the "
-      "manifest)")(
+      "manifest)");
+  add_device_option(options);
+}
+
+void add_device_option(po::options_description& options) {
+  options.add_options()(
       "device", po::value<std::string>()->default_value(device_of_environment()),
       "auto | cpu | cuda | cuda:N | emulated (the GPU's code on the CPU, for tests); auto is the "
       "first GPU, else the CPU; SONDE_DEVICE changes the default");

@@ -15,6 +15,7 @@
 namespace sonde {
 
 void add_model_options(po::options_description& options);
+void add_device_option(po::options_description& options);  // which add_model_options does, too
 
 // The resolved choice: auto is bf16 where this CPU multiplies bf16, f32 elsewhere.
 struct ModelOptions {

@@ -7,6 +7,7 @@
 #include <filesystem>
 
 #include "apps/command.h"
+#include "apps/model_options.h"
 #include "apps/probe_options.h"
 #include "apps/ranks.h"
 #include "distributed/agreement.h"
@@ -14,6 +15,7 @@
 #include "io/file_util.h"
 #include "io/hash.h"
 #include "io/table.h"
+#include "kernels/devices.h"
 #include "models/probe/output.h"
 #include "models/probe/probe.h"
 #include "runtime/error.h"
@@ -88,6 +90,7 @@ po::options_description probe_options() {
       "dataset", po::value<std::string>(), "name in the results (default: the labels' file name)")(
       "out", po::value<std::string>(), "folder for the results");
   add_probe_options(o);
+  add_device_option(o);
   add_mesh_options(o);
   return o;
 }
@@ -107,6 +110,7 @@ int run_apply(const Arguments& arguments) {
   po::options_description o("Options");
   o.add_options()("sites,site", po::value<std::string>(), "sites to score (default: all that have a probe)")(
       "out", po::value<std::string>(), "CSV file for the scores");
+  add_device_option(o);
   po::variables_map values;
   if (!parse_options(arguments, kApplyHelp, o, {"PROBES", "STORE"}, values)) return 0;
   const std::string out_path = required(values, "out");
@@ -114,7 +118,7 @@ int run_apply(const Arguments& arguments) {
   const std::string store = values["STORE"].as<std::string>();
   const auto reader = StoreReader::open(store);
   const std::vector<std::size_t> chosen = chosen_sites(*reader, values);
-  const auto ops = make_cpu_probe_ops();
+  const auto ops = make_probe_ops(values["device"].as<std::string>());
 
   std::string out = "label,site,row,document,position,token,prediction,probability,scores\n";
   std::size_t used = 0;
@@ -193,7 +197,8 @@ int run_probe(const Arguments& arguments, Communicator& world) {
   const std::vector<std::size_t> chosen = chosen_sites(*reader, values);
   const std::int64_t memory = world.all_reduce(probe_memory(values) / ranks_here(world), Reduce::min);
   const bool terminal = isatty(STDERR_FILENO) != 0 && speaks;
-  auto results = run_probes(store_features(*reader, chosen), tasks, options, memory, world,
+  const auto ops = make_probe_ops(values["device"].as<std::string>());
+  auto results = run_probes(*ops, store_features(*reader, chosen), tasks, options, memory, world,
                             [&](std::size_t done, std::size_t all) {
                               if (terminal)
                                 fmt::print(stderr, "\r{} of {} sites{}", done, all, done == all ? "\n" : "");

@@ -3,21 +3,43 @@
 #include <charconv>
 
 namespace sonde {
+namespace {
 
-std::unique_ptr<Backend> make_backend(std::string_view device) {
-  if (device == "cpu") return make_cpu_backend();
-  if (device == "emulated") return make_emulated_backend();
-  if (device == "auto") return cuda_gpus().empty() ? make_cpu_backend() : make_cuda_backend(0);
-  if (device == "cuda") return make_cuda_backend(0);
+// The device that a user's word means; of a GPU its number.
+struct Choice {
+  DeviceKind kind;
+  int ordinal = 0;
+};
+
+Choice parse_device(std::string_view device) {
+  if (device == "cpu") return {DeviceKind::cpu};
+  if (device == "emulated") return {DeviceKind::emulated};
+  if (device == "auto") return {cuda_gpus().empty() ? DeviceKind::cpu : DeviceKind::cuda};
+  if (device == "cuda") return {DeviceKind::cuda};
   if (device.starts_with("cuda:")) {
     const std::string_view digits = device.substr(5);
     int ordinal = 0;
     const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), ordinal);
     if (error == std::errc{} && end == digits.data() + digits.size() && ordinal >= 0)
-      return make_cuda_backend(ordinal);
+      return {DeviceKind::cuda, ordinal};
   }
   throw UsageError(fmt::format("--device: found '{}', expected auto, cpu, cuda, cuda:N or emulated", device),
                    "`sonde devices` shows what this machine has");
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_backend(std::string_view device) {
+  const Choice choice = parse_device(device);
+  if (choice.kind == DeviceKind::cpu) return make_cpu_backend();
+  return choice.kind == DeviceKind::emulated ? make_emulated_backend() : make_cuda_backend(choice.ordinal);
+}
+
+std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device) {
+  const Choice choice = parse_device(device);
+  if (choice.kind == DeviceKind::cpu) return make_cpu_probe_ops();
+  return choice.kind == DeviceKind::emulated ? make_emulated_probe_ops()
+                                             : make_cuda_probe_ops(choice.ordinal);
 }
 
 }  // namespace sonde

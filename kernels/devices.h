@@ -7,15 +7,19 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/probe_ops.h"
 
 namespace sonde {
 
 // auto (the first GPU, else the CPU) | cpu | cuda | cuda:N | emulated; anything else is a UsageError, and a
 // GPU that is not there an Error.
 std::unique_ptr<Backend> make_backend(std::string_view device);
+std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device);
 
 std::unique_ptr<Backend> make_cuda_backend(int ordinal);
 std::unique_ptr<Backend> make_emulated_backend();  // the CUDA backend's kernels on the CPU: for tests, slow
+std::unique_ptr<ProbeOps> make_cuda_probe_ops(int ordinal);
+std::unique_ptr<ProbeOps> make_emulated_probe_ops();
 
 // What the driver says of each GPU, in the order of cuda:N; empty where there is none. Never an Error.
 struct Gpu {

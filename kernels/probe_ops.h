@@ -68,6 +68,10 @@ class ProbeOps {
   // x <- (L L')^-1 x for each of the C right-hand sides.
   void cholesky_solve(std::span<double> x /*[C, N]*/, std::span<const double> l /*[N, N]*/, std::int64_t N);
 
+  // Many passes will read these features until the hold is dropped, which is before this object is: a device
+  // keeps a copy meanwhile, where it has the room for one.
+  virtual std::shared_ptr<void> hold(std::span<const float> /*features*/) { return nullptr; }
+
   // Where processes share the rows of a pass, the sums above are over all of them. What a solver sums itself
   // it joins:
   virtual void join(std::span<double> /*sums*/) {}  // over all that share the rows

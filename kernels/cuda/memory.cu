@@ -53,15 +53,22 @@ void Uploader::next_segment() {
 }
 
 void Uploader::copy(std::byte* device, const std::byte* host, std::int64_t bytes) {
-  while (bytes > 0) {
+  fill(device, bytes, [host](std::byte* to, std::int64_t first, std::int64_t n) {
+    std::memcpy(to, host + first, static_cast<std::size_t>(n));
+  });
+}
+
+void Uploader::fill(std::byte* device, std::int64_t bytes, const Write& write) {
+  for (std::int64_t first = 0; first < bytes;) {
     if (used_ == kSegment) next_segment();
-    const std::int64_t n = std::min(bytes, kSegment - used_);
+    const std::int64_t n = std::min(bytes - first, kSegment - used_);
     std::byte* pinned = pinned_.data() + segment_ * kSegment + used_;
-    std::memcpy(pinned, host, static_cast<std::size_t>(n));
-    check(cudaMemcpyAsync(device, pinned, static_cast<std::size_t>(n), cudaMemcpyHostToDevice, stream_),
-          "copying to the device");
+    write(pinned, first, n);
+    check(
+        cudaMemcpyAsync(device + first, pinned, static_cast<std::size_t>(n), cudaMemcpyHostToDevice, stream_),
+        "copying to the device");
     used_ = std::min(kSegment, (used_ + n + 255) / 256 * 256);
-    device += n, host += n, bytes -= n;
+    first += n;
   }
 }
 

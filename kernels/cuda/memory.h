@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -41,6 +42,9 @@ class Uploader {
   Uploader(const Uploader&) = delete;
   Uploader& operator=(const Uploader&) = delete;
   void copy(std::byte* device, const std::byte* host, std::int64_t bytes);
+  // The same of bytes that the host makes up as it goes: write(to, first, n) puts [first, first + n) there.
+  using Write = std::function<void(std::byte* to, std::int64_t first, std::int64_t n)>;
+  void fill(std::byte* device, std::int64_t bytes, const Write& write);
 
  private:
   static constexpr std::int64_t kSegment = 4 << 20;

@@ -3,10 +3,15 @@
 
 namespace sonde {
 
-std::unique_ptr<Backend> make_cuda_backend(int) {
+namespace {
+[[noreturn]] void refuse() {
   fail_hint("--device cpu runs everywhere; a build where nvcc is found has the CUDA backend",
             "--device cuda: this sonde was built without CUDA");
 }
+}  // namespace
+
+std::unique_ptr<Backend> make_cuda_backend(int) { refuse(); }
+std::unique_ptr<ProbeOps> make_cuda_probe_ops(int) { refuse(); }
 
 std::vector<Gpu> cuda_gpus() { return {}; }
 std::string why_no_gpu() { return "built without CUDA"; }

@@ -238,6 +238,7 @@ ProbeResult probe_site(ProbeOps& ops, const SiteFeatures& f, const ProbeTask& ta
   std::vector<double> truth;
   const std::vector<float> noise =
       options.control_random ? random_features(ops, f, options.seed, share) : std::vector<float>();
+  const auto noise_on_device = ops.hold(noise);
   result.objective = result.gradient_max = 0;
   result.converged = true;
   double train_right = 0;
@@ -335,14 +336,15 @@ FeatureSource store_features(const StoreReader& reader, std::span<const std::siz
 }
 
 std::vector<std::vector<ProbeResult>> run_probes(
-    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
+    ProbeOps& ops, const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
     std::int64_t memory, const std::function<void(std::size_t, std::size_t)>& progress) {
-  return run_probes(source, tasks, options, memory, *make_single(), progress);
+  return run_probes(ops, source, tasks, options, memory, *make_single(), progress);
 }
 
 std::vector<std::vector<ProbeResult>> run_probes(
-    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
-    std::int64_t memory, Communicator& ranks, const std::function<void(std::size_t, std::size_t)>& progress) {
+    ProbeOps& own_ops, const FeatureSource& source, std::span<const ProbeTask> tasks,
+    const ProbeOptions& options, std::int64_t memory, Communicator& ranks,
+    const std::function<void(std::size_t, std::size_t)>& progress) {
   for (const ProbeTask& task : tasks) {
     const auto labels =
         static_cast<std::int64_t>(std::max(task.labels.of_document.size(), task.labels.values.size()));
@@ -359,9 +361,8 @@ std::vector<std::vector<ProbeResult>> run_probes(
   const std::int64_t n =
       share.size();  // rows here; the largest share decides how many sites are held at once
   const std::int64_t most = ranks.all_reduce(n, Reduce::max);
-  const auto own_ops = make_cpu_probe_ops();
-  SharedRowsOps shared_ops(*own_ops, ranks);
-  ProbeOps& ops = shared ? shared_ops : *own_ops;
+  SharedRowsOps shared_ops(own_ops, ranks);
+  ProbeOps& ops = shared ? shared_ops : own_ops;
   std::vector<std::vector<ProbeResult>> results(tasks.size());
   std::vector<std::vector<Predictions>> predictions(tasks.size());
   for (std::size_t first = 0; first < source.sites.size();) {
@@ -379,6 +380,7 @@ std::vector<std::vector<ProbeResult>> run_probes(
     for (std::size_t s = first; s < end; ++s) {
       const auto& site = source.sites[s];
       const SiteFeatures held{site.site, site.layer, features[s - first].data(), site.D, source.row_document};
+      const auto on_device = ops.hold(features[s - first]);
       for (std::size_t t = 0; t < tasks.size(); ++t) {
         Predictions* later = shared ? &predictions[t].emplace_back() : nullptr;
         results[t].push_back(probe_site(ops, held, tasks[t], options, ranks, later));

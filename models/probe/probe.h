@@ -94,13 +94,13 @@ FeatureSource store_features(const StoreReader& reader, std::span<const std::siz
 // read together, so that each shard is walked once per block of sites. `progress(done, all)` after every
 // site.
 std::vector<std::vector<ProbeResult>> run_probes(
-    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
+    ProbeOps& ops, const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
     std::int64_t memory, const std::function<void(std::size_t, std::size_t)>& progress = {});
 // The same by several ranks, each with its share of the rows; `memory` is each rank's. Every rank has all
 // results.
 std::vector<std::vector<ProbeResult>> run_probes(
-    const FeatureSource& source, std::span<const ProbeTask> tasks, const ProbeOptions& options,
-    std::int64_t memory, Communicator& ranks,
+    ProbeOps& own_ops, const FeatureSource& source, std::span<const ProbeTask> tasks,
+    const ProbeOptions& options, std::int64_t memory, Communicator& ranks,
     const std::function<void(std::size_t, std::size_t)>& progress = {});
 
 // Jump point: first i >= 1 with a_i / a_(i-1) >= 1.1; converging point: last i >= 1 with |a_i / a_(i-1) - 1|

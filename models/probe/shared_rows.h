@@ -11,6 +11,7 @@ class SharedRowsOps : public ProbeOps {
  public:
   SharedRowsOps(ProbeOps& own, Communicator& ranks) : own_(own), ranks_(ranks) {}
   std::string path() const override { return own_.path(); }
+  std::shared_ptr<void> hold(std::span<const float> features) override { return own_.hold(features); }
   void join(std::span<double> sums) override;
   void take_first(std::span<double> values, bool have) override;
 

@@ -11,6 +11,7 @@
 #include <random>
 #include <tuple>
 
+#include "kernels/devices.h"
 #include "runtime/cpu.h"
 
 namespace sonde {
@@ -79,9 +80,14 @@ class ProbeOpsTest : public ::testing::TestWithParam<std::tuple<const char*, int
   void SetUp() override {
     before_ = std::getenv("SONDE_CPU_PATH") ? std::getenv("SONDE_CPU_PATH") : "";
     unsetenv("SONDE_CPU_PATH");
-    const char* path = std::get<0>(GetParam());
+    const std::string path = std::get<0>(GetParam());
+    if (path == "emulated" || path == "cuda") {
+      if (path == "cuda" && cuda_gpus().empty()) GTEST_SKIP() << "no GPU: " << why_no_gpu();
+      ops_ = make_probe_ops(path);
+      return;
+    }
     if (parse_cpu_path(path) > best_cpu_path()) GTEST_SKIP() << "this CPU has no " << path;
-    setenv("SONDE_CPU_PATH", path, 1);
+    setenv("SONDE_CPU_PATH", path.c_str(), 1);
     threads_ = omp_get_max_threads();
     omp_set_num_threads(std::get<1>(GetParam()));
     ops_ = make_cpu_probe_ops();
@@ -232,12 +238,45 @@ TEST_P(ProbeOpsTest, CholeskyRefusesWhatIsNotPositiveDefinite) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, ProbeOpsTest,
-                         ::testing::Combine(::testing::Values("generic", "avx2", "avx512"),
+                         ::testing::Combine(::testing::Values("generic", "avx2", "avx512", "emulated",
+                                                              "cuda"),
                                             ::testing::Values(1, 3)),
                          [](const auto& i) {
                            return std::string(std::get<0>(i.param)) + "_" +
                                   std::to_string(std::get<1>(i.param));
                          });
+
+// More rows than a slab of a device has: held there, or copied in every pass, or no longer held.
+TEST(ProbeOps, SameBitsHeldAndStreamedOn_emulated) {
+  const std::int64_t D = 8, C = 3;
+  const Problem p(66001, D, C);
+  std::vector<double> first;
+  for (const bool holds : {false, true}) {
+    const auto ops = make_probe_ops("emulated");
+    std::vector<double> l(at(C)), gw(at(C * D)), gb(at(C)), sums(at(C * D)), squares(at(D)), gram(at(D * D)),
+        scores(at(p.n * C)), curvature(at(p.n * C));
+    auto held = holds ? ops->hold(p.x) : nullptr;
+    EXPECT_EQ(held != nullptr, holds);
+    ops->logistic(l, gw, gb, p.features(), p.w, p.b, p.signs, curvature);
+    ops->weighted_sums(sums, p.features(), p.t);
+    ops->gram(gram, p.features(), p.weights);
+    held.reset();
+    ops->scores(scores, p.features(), p.w, p.b);
+    ops->squares(squares, p.features());
+    std::vector<double> all;
+    for (const auto* part : {&l, &gw, &gb, &sums, &squares, &gram, &scores, &curvature})
+      all.insert(all.end(), part->begin(), part->end());
+    if (first.empty()) first = all;
+    EXPECT_EQ(all, first);
+    const auto cpu = make_cpu_probe_ops();
+    std::vector<double> expected(at(C * D)), loss(at(C)), slopes(at(C));
+    cpu->logistic(loss, expected, slopes, p.features(), p.w, p.b, p.signs);
+    EXPECT_LT(distance(gw, expected), 1e-12);
+    EXPECT_LT(distance(l, loss), 1e-12);
+    cpu->weighted_sums(expected, p.features(), p.t);
+    EXPECT_LT(distance(sums, expected), 1e-12);
+  }
+}
 
 TEST(ProbeOps, SameBitsForAnyNumberOfThreads) {
   const Problem p(1003, 193, 2);

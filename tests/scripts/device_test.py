@@ -111,6 +111,31 @@ def main(tmp):
                 assert abs(value - b[key]) <= 1e-5 * max(1, abs(value)), (key, value, b[key])
     for a, b in zip(*(numbers(os.path.join(out[d], "probe", "probes.csv")) for d in out)):
         assert abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"], (a, b)
+    # Of the same features a probe is the same on both.
+    for kind in ("logistic", "lda", "ridge", "mean-difference"):
+        rows = []
+        for device in out:
+            folder = os.path.join(tmp, f"{kind}-{device}")
+            run("probe", os.path.join(out["cpu"], "store"), "--sites", "blocks.*.hook_resid_post", "--labels", labels, "--split-column", "split",
+                "--kind", kind, "--shrinkage", 0.2, "--controls", "random", "--out", folder, "--device", device)
+            rows.append(numbers(os.path.join(folder, "probes.csv")))
+        for a, b in zip(*rows, strict=True):
+            for key, value in a.items():
+                if isinstance(value, float) and key not in ("gradient_max", "iterations"):
+                    assert abs(value - b[key]) <= 1e-6 * max(1, abs(value)), (kind, key, value, b[key])
+
+    texts, curves = os.path.join(tmp, "texts.csv"), []
+    with open(texts, "w") as f:
+        f.write("text,label,split\n")
+        f.writelines(f"{'the' * (1 + i % 2)} {i},{i % 2},{'test' if i % 4 > 1 else 'train'}\n" for i in range(24))
+    speaker = tiny_model.write_with_tokenizer(os.path.join(tmp, "speaker"))
+    for device in out:
+        folder = os.path.join(tmp, "depth-" + device)
+        run("depth", speaker, "--data", texts, "--site", "blocks.*.hook_resid_post", "--split-column", "split", "--dtype", "f32", "--out", folder,
+            device=device)
+        curves.append(numbers(os.path.join(folder, "depth.csv")))
+    for a, b in zip(*curves, strict=True):
+        assert a["accuracy"] == b["accuracy"] and abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"], (a, b)
 
     curves = [numbers(os.path.join(out[d], "depth", "depth.csv")) for d in out]
     assert len(curves[0]) == 3 and len(curves[0]) == len(curves[1]), curves

@@ -29,6 +29,10 @@ SCORE = "Paths/RowOps.LogSoftmaxAt/emulated"
 EMBED = "Paths/RowOps.EmbedReadsRowsOfAnyType/emulated"
 SCATTER = "Paths/RowOps.ScatterAddRows/emulated"
 SCALE = "Paths/RowOps.ScaleZeroAndSoftcap/emulated"
+LOGISTIC = "Paths/ProbeOpsTest.Logistic*/emulated_1"
+MOMENTS = "Paths/ProbeOpsTest.MomentsAndGram/emulated_1"
+CHOLESKY = "Paths/ProbeOpsTest.Cholesky*/emulated_1"
+SLABS = "ProbeOps.SameBitsHeldAndStreamedOn_emulated"
 
 MUTATIONS = [
     # ---- barriers
@@ -148,4 +152,20 @@ MUTATIONS = [
     Mutation("half_a_row", "copies to the host: half of each row", "gpu_backend.cu",
              "device.data, row * rows, cudaMemcpyDeviceToHost", "device.data, row * rows / 2, cudaMemcpyDeviceToHost",
              NORM),
+    # ---- probes
+    Mutation("probe_shift", "probe: scores of rows that are not centred", "probe_ops.cu", "part_of(v[r], k)) - s) * wc",
+             "part_of(v[r], k)) * wc", LOGISTIC),
+    Mutation("probe_overflow", "probe: a log-loss that overflows", "probe_ops.cu", "exp(-fabs(m))", "exp(-m)", LOGISTIC),
+    Mutation("probe_slot_replaced", "probe: a slab's sums replace the last one's", "probe_ops.cu",
+             "partial[slot * C + c] += sum;", "partial[slot * C + c] = sum;", SLABS),
+    Mutation("probe_held_rows", "probe: held rows counted from the first of all", "probe_ops.cu",
+             "static_cast<std::int32_t>(row - least)", "static_cast<std::int32_t>(row)", SLABS),
+    Mutation("gram_no_barrier", "Gram matrix: the tile is used before it is whole", "probe_gram.cu",
+             "bs[d][c] = plain; } __syncthreads();", "bs[d][c] = plain; }", MOMENTS),
+    Mutation("gram_mirror", "Gram matrix: the upper triangle is not the lower one", "probe_gram.cu",
+             "c <= r ? r * D + c : c * D + r;", "r * D + c;", MOMENTS),
+    Mutation("cholesky_no_barrier", "Cholesky: the column is used before it is divided", "probe_cholesky.cu",
+             "__syncthreads(); const int rest", "const int rest", CHOLESKY, "race"),
+    Mutation("cholesky_upper", "Cholesky: the product reaches the upper triangle", "probe_cholesky.cu",
+             "if (r < rows && c <= r) rest", "if (r < rows && c < rows) rest", CHOLESKY),
 ]
