@@ -77,6 +77,17 @@ enum class RopePairs : std::uint8_t { halves, neighbours };
 
 enum class Renormalise : bool { no, yes };
 
+// Rows on their way to the host while ops go on, first in, first out.
+class RowCopies {
+ public:
+  static constexpr std::size_t kMost = 2;  // on the way at once
+  virtual ~RowCopies() = default;
+  // The given rows of x f32 [T, ...] as they are at this point of the ops.
+  virtual void copy(Tensor x, std::span<const std::int32_t> rows) = 0;
+  // Waits for the oldest: f32 [n, ...] of the host, there until kMost more are copied.
+  virtual Tensor take() = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -93,6 +104,8 @@ class Backend {
   virtual Tensor on_device(Tensor host /*any dtype*/, Buffer& memory) = 0;
   virtual Tensor on_host(Tensor device /*any dtype*/, Buffer& memory) = 0;
   OwnedTensor on_device(OwnedTensor host);
+  // Null where the host reads what ops write; must not outlive the backend.
+  virtual std::unique_ptr<RowCopies> make_row_copies() { return nullptr; }
 
   // ---- weights: those of the file are the host's
   void dequantise(Tensor out /*f32 [n]*/, Tensor raw /*any dtype, n values*/);

@@ -22,7 +22,10 @@ bool after_blocks(Hook hook) { return hook >= Hook::ln_final_scale; }
 }  // namespace
 
 Hooks::Hooks(Backend& backend, std::int64_t n_layers)
-    : backend_(backend), n_layers_(n_layers), flags_(static_cast<std::size_t>(kHooks * n_layers), 0) {}
+    : backend_(backend),
+      n_layers_(n_layers),
+      flags_(static_cast<std::size_t>(kHooks * n_layers), 0),
+      copies_(backend.make_row_copies()) {}
 
 void Hooks::capture(std::span<const Site> sites, CaptureSink& sink) {
   sonde_check(sink_ == nullptr || sink_ == &sink, "one sink takes all captures");
@@ -121,10 +124,23 @@ void Hooks::run(Site site, Tensor x, std::int64_t first_row) {
   const PhaseScope scope(Phase::capture);
   const Found found = find(selected_, first_row, x.rows());
   if (found.rows.empty()) return;
+  if (copies_ != nullptr && !sink_->takes_device_rows()) {
+    deliver(RowCopies::kMost - 1);
+    copies_->copy(x, found.rows);
+    on_the_way_.emplace_back(site, found.index.front());
+    return;
+  }
   const bool whole = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();
-  const Tensor rows = whole ? x : gathered(x, found.rows);
-  sink_->put(site, sink_->takes_device_rows() ? rows : backend_.on_host(rows, host_rows_),
-             found.index.front());
+  sink_->put(site, whole ? x : gathered(x, found.rows), found.index.front());
+}
+
+// The sink works on a capture while the device computes what follows it.
+void Hooks::deliver(std::size_t left) {
+  while (on_the_way_.size() > left) {
+    const auto [site, row0] = on_the_way_.front();
+    on_the_way_.pop_front();
+    sink_->put(site, copies_->take(), row0);
+  }
 }
 
 // Scores and patterns come one sequence at a time, all else for the whole batch.

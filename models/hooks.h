@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -52,6 +55,7 @@ class Hooks {
   bool needs_logits() const { return active({Hook::logits}); }
 
   void begin_batch(const Batch& batch);
+  void end_batch() { deliver(0); }  // hands over what was captured and is still on its way
   // From here on, tensors hold only the selected tokens' rows (the last layer's tail).
   void keep_selected_rows() { reduced_ = true; }
 
@@ -88,6 +92,7 @@ class Hooks {
   };
   Found find(std::span<const std::int32_t> tokens, std::int64_t first_row, std::int64_t n) const;
   Tensor gathered(Tensor x, std::span<const std::int32_t> rows);
+  void deliver(std::size_t left);  // to the sink, until so many captures are on their way
 
   Backend& backend_;
   std::int64_t n_layers_;
@@ -99,7 +104,9 @@ class Hooks {
   std::vector<std::int32_t> starts_;    // of the batch's sequences
   std::vector<std::int64_t> documents_;
   bool reduced_ = false;
-  Buffer gathered_, host_rows_;  // of a capture
+  Buffer gathered_;  // of a capture
+  std::unique_ptr<RowCopies> copies_;
+  std::deque<std::pair<Site, std::int64_t>> on_the_way_;  // in copies_: site, first row
   Buffer given_, values_;        // of an edit, on the host and where it runs
 };
 

@@ -109,6 +109,7 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   }
   if (hooks.needs_final_norm()) norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
   if (hooks.needs_logits()) logits(hooks);
+  hooks.end_batch();
 }
 
 void Transformer::place_positions(Positions& positions, const Batch& batch) {

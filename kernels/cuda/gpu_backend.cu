@@ -46,7 +46,8 @@ Stream::Stream(int ordinal) {
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 
 GpuBackend::GpuBackend(int ordinal)
-    : stream_(ordinal),
+    : ordinal_(ordinal),
+      stream_(ordinal),
       memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
       pinned_(std::make_shared<PinnedMemory>()),
       uploader_(stream_),

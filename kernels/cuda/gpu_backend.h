@@ -58,6 +58,7 @@ class GpuBackend : public Backend {
   using Backend::on_device;
   Tensor on_device(Tensor host, Buffer& memory) override;
   Tensor on_host(Tensor device, Buffer& memory) override;
+  std::unique_ptr<RowCopies> make_row_copies() override;
 
  protected:
   void do_dequantise(Tensor out, Tensor raw) override;
@@ -115,6 +116,7 @@ class GpuBackend : public Backend {
                                  const KeyRanges& keys, const AttentionSpec& spec);
 
   std::string name_;
+  int ordinal_;
   Stream stream_;
   std::shared_ptr<DeviceMemory> memory_, pinned_;
   Uploader uploader_;

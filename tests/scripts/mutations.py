@@ -168,4 +168,15 @@ MUTATIONS = [
              "__syncthreads(); const int rest", "const int rest", CHOLESKY, "race"),
     Mutation("cholesky_upper", "Cholesky: the product reaches the upper triangle", "probe_cholesky.cu",
              "if (r < rows && c <= r) rest", "if (r < rows && c < rows) rest", CHOLESKY),
+    # ---- captures beside the forward
+    Mutation("capture_no_event_wait", "captures: the copies' stream does not wait for the rows", "row_copies.cu",
+             'check(cudaStreamWaitEvent(copies_, slot.is_packed, 0), "ordering streams");', "", "RowCopies.*", "backend"),
+    Mutation("capture_wrong_stream", "captures: the event is recorded in the wrong stream", "row_copies.cu",
+             "cudaEventRecord(slot.is_packed, ops_stream_)", "cudaEventRecord(slot.is_packed, copies_)", "RowCopies.*",
+             "backend"),
+    Mutation("capture_taken_early", "captures: the sink reads before the copy is done", "row_copies.cu",
+             'check(cudaEventSynchronize(slot.is_copied), "waiting for captured rows");', "", "RowCopies.*", "backend",
+             in_ci=True),
+    Mutation("capture_one_buffer", "captures: the second capture overwrites the first", "row_copies.cu",
+             "slots_[copied_++ % kMost]", "slots_[copied_++ % 1]", "RowCopies.*", "backend"),
 ]
