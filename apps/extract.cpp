@@ -177,7 +177,8 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   catch_stop_signals();
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
-  const Model model = Model::load(model_options.path, load_options(model_options, head), *backend);
+  const Model model = load_model(model_options, load_options(model_options, head), *backend,
+                                 run_needs(spec, plan, options.sites));
   RunIdentity run = run_identity(model_options, *backend, model);
   run.tokenizer_fingerprint = tokenizer_fingerprint;
   run.edits = edits.json;

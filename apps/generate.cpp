@@ -15,6 +15,7 @@
 #include "models/end_tokens.h"
 #include "models/family.h"
 #include "models/generation_store.h"
+#include "models/transformer.h"
 #include "runtime/error.h"
 #include "runtime/memory.h"
 
@@ -186,6 +187,14 @@ void record(const Captures& captures, const Model& model, Backend& backend, RunI
   progress.finish();
 }
 
+// Bytes that keys and values may take: of a device's memory what the batch leaves.
+std::int64_t cache_limit(const Backend& backend, const ModelSpec& spec, const RunNeeds& needs) {
+  const std::int64_t left = backend.memory_left();
+  if (left < 0) return available_memory_bytes() / 5 * 4;
+  return std::max(needs.fixed, left / 5 * 4 - Transformer::workspace_bytes(spec, needs.tokens) -
+                                   3 * Transformer::logits_bytes(spec));
+}
+
 }  // namespace
 
 int run_generate(const Arguments& arguments) {
@@ -223,11 +232,16 @@ int run_generate(const Arguments& arguments) {
   const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
   const auto backend = make_backend(values);
-  const Model model = Model::load(model_options.path, load_options(model_options, true), *backend);
+  RunNeeds needs{.tokens = options.batch_tokens + options.sequences, .logits = true};
+  for (const auto& tokens : prompts.tokens)  // keys and values of one sequence at least
+    needs.fixed =
+        std::max(needs.fixed,
+                 Generator::cache_bytes(spec, 1, static_cast<std::int64_t>(tokens.size()) + options.max_new));
+  const Model model = load_model(model_options, load_options(model_options, true), *backend, needs);
   RunIdentity run = run_identity(model_options, *backend, model);
   if (tokenizer.tokenizer) run.tokenizer_fingerprint = tokenizer.tokenizer->fingerprint();
   run.edits = edits.json;
-  options.cache_limit = available_memory_bytes() / 5 * 4;
+  options.cache_limit = cache_limit(*backend, spec, needs);
   std::unique_ptr<ResumableLines> lines;
   if (values.count("out"))
     lines = std::make_unique<ResumableLines>(values["out"].as<std::string>(),

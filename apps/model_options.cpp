@@ -1,9 +1,12 @@
 #include "apps/model_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdlib>
 
 #include "kernels/devices.h"
+#include "models/family.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
 
@@ -105,6 +108,17 @@ LoadOptions load_options(const ModelOptions& options, bool head) {
           .in_memory = options.in_memory,
           .ignored = options.ignored,
           .head = head};
+}
+
+Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend,
+                 const RunNeeds& run) {
+  if (backend.memory_left() >= 0) {
+    const ModelFiles files = ModelFiles::open(options.path);
+    const std::string said =
+        plan_device_memory(backend, files, read_spec(files, options.ignored), load, run).describe();
+    if (!said.empty()) fmt::print(stderr, "{}\n", said);
+  }
+  return Model::load(options.path, load, backend);
 }
 
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {

@@ -305,7 +305,8 @@ int run_score(const Arguments& arguments) {
   check_edits(edits.edits, spec, work.inputs, plan);
 
   const auto backend = make_backend(values);
-  const Model model = Model::load(model_options.path, load_options(model_options, true), *backend);
+  const Model model = load_model(model_options, load_options(model_options, true), *backend,
+                                 {.tokens = plan.largest_batch, .logits = true});
   const RunIdentity run = run_identity(model_options, *backend, model);
   ResumableLines lines(values["out"].as<std::string>(), identity_of(values, run, work, edits.json));
   fmt::print(stderr, "{} on {}, {} ({})\n{} {}, {} tokens\n", model.name, backend->describe(),

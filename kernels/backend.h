@@ -104,6 +104,10 @@ class Backend {
   virtual Tensor on_device(Tensor host /*any dtype*/, Buffer& memory) = 0;
   virtual Tensor on_host(Tensor device /*any dtype*/, Buffer& memory) = 0;
   OwnedTensor on_device(OwnedTensor host);
+  // Bytes that a device has left for tensors and weights; -1: those of the host.
+  virtual std::int64_t memory_left() const { return -1; }
+  // Of weights prepared from now on, those beyond so many bytes stay on the host and are copied for each use.
+  virtual void limit_weights(std::int64_t /*bytes*/) {}
   // Null where the host reads what ops write; must not outlive the backend.
   virtual std::unique_ptr<RowCopies> make_row_copies() { return nullptr; }
 

@@ -149,6 +149,17 @@ std::vector<StoreDocument> store_documents(const Inputs& inputs) {
   return documents;
 }
 
+RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<const Site> sites) {
+  RunNeeds run{.tokens = plan.largest_batch};
+  for (const Site site : sites) {
+    // Scores, and the two buffers that they are captured through.
+    if (info(site.hook).cost == Cost::materialises)
+      run.fixed = 3 * plan.longest * plan.longest * spec.n_heads * 4;
+    run.logits |= site.hook == Hook::logits;
+  }
+  return run;
+}
+
 std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const StoreSchema& schema) {
   std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) + store_memory(schema);
   bool scores = false, logits = false;

@@ -10,6 +10,7 @@
 #include "io/activation_store.h"
 #include "models/hooks.h"
 #include "models/inputs.h"
+#include "models/memory_plan.h"
 #include "models/model.h"
 
 namespace sonde {
@@ -74,6 +75,8 @@ struct RunIdentity {
 StoreSchema make_schema(const ModelSpec& spec, const Inputs& inputs, const ExtractionOptions& options,
                         const ExtractionPlan& plan, const RunIdentity& identity);
 std::vector<StoreDocument> store_documents(const Inputs& inputs);
+
+RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<const Site> sites);
 
 // Peak memory of a run beside the weights: workspace, scores, logits, store buffers.
 std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const StoreSchema& schema);

@@ -107,7 +107,7 @@ class Hooks {
   Buffer gathered_;  // of a capture
   std::unique_ptr<RowCopies> copies_;
   std::deque<std::pair<Site, std::int64_t>> on_the_way_;  // in copies_: site, first row
-  Buffer given_, values_;        // of an edit, on the host and where it runs
+  Buffer given_, values_;                                 // of an edit, on the host and where it runs
 };
 
 }  // namespace sonde

@@ -1,5 +1,7 @@
 #include "kernels/cuda/gpu_backend.h"
 
+#include "kernels/cuda/weight_stream.h"
+
 namespace sonde::SONDE_GPU {
 namespace {
 
@@ -66,6 +68,18 @@ std::string GpuBackend::describe() const { return name_; }
 
 std::string GpuBackend::path(Precision precision) const {
   return fmt::format("{}-{}", name(kDevice), precision == Precision::f32 ? "f32" : "bf16");
+}
+
+std::int64_t GpuBackend::memory_left() const {
+  std::size_t free = 0, total = 0;
+  check(cudaMemGetInfo(&free, &total), "asking for the GPU's free memory");
+  return static_cast<std::int64_t>(free);
+}
+
+void GpuBackend::limit_weights(std::int64_t bytes) {
+  weights_limit_ = bytes;
+  weights_here_ = 0;
+  if (weight_stream_ == nullptr) weight_stream_ = std::make_shared<WeightStream>(ordinal_, stream_, memory_);
 }
 
 void GpuBackend::wait() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }

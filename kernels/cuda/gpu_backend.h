@@ -45,6 +45,7 @@ class Stream {
 };
 
 class GpuWeight;
+class WeightStream;
 
 class GpuBackend : public Backend {
  public:
@@ -59,6 +60,8 @@ class GpuBackend : public Backend {
   Tensor on_device(Tensor host, Buffer& memory) override;
   Tensor on_host(Tensor device, Buffer& memory) override;
   std::unique_ptr<RowCopies> make_row_copies() override;
+  std::int64_t memory_left() const override;
+  void limit_weights(std::int64_t bytes) override;
 
  protected:
   void do_dequantise(Tensor out, Tensor raw) override;
@@ -109,9 +112,11 @@ class GpuBackend : public Backend {
   void product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias, std::int64_t n,
                bool bf16);
   void upload_rows(Tensor device, Tensor host);
-  // y [T, rows of the segment], y_stride floats apart
+  // A weight made on the device: there, or on the host where its like are limited.
+  std::unique_ptr<Weight> placed(GpuWeight weight);
+  // y [T, rows of the segment], y_stride floats apart, of a segment's blocks at `data`
   void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
-                       const float* bias);
+                       const std::byte* data, const float* bias);
   void attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                                  const KeyRanges& keys, const AttentionSpec& spec);
 
@@ -122,9 +127,11 @@ class GpuBackend : public Backend {
   Uploader uploader_;
   Lists lists_;
   Blas blas_;
-  Buffer results_;  // doubles of an op, for the host
-  Buffer scratch_;  // of one op at a time
-  Buffer narrow_;   // bf16 rows of a product
+  std::int64_t weights_limit_ = INT64_MAX, weights_here_ = 0;  // bytes on the device
+  std::shared_ptr<WeightStream> weight_stream_;                // of the others
+  Buffer results_;                                             // doubles of an op, for the host
+  Buffer scratch_;                                             // of one op at a time
+  Buffer narrow_;                                              // bf16 rows of a product
 };
 
 }  // namespace sonde::SONDE_GPU

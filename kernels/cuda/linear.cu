@@ -171,8 +171,7 @@ std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precis
     }
   }
   const DType dtype = bf16 ? DType::bf16 : DType::f32;
-  return std::make_unique<GpuWeight>(k, precision, std::vector<GpuWeight::Segment>{{0, n, dtype, 0}},
-                                     std::move(memory));
+  return placed({k, precision, {{0, n, dtype, 0}}, std::move(memory)});
 }
 
 std::unique_ptr<Weight> GpuBackend::do_keep_weight(std::vector<RawRow> rows, std::int64_t k,
@@ -194,7 +193,16 @@ std::unique_ptr<Weight> GpuBackend::do_keep_weight(std::vector<RawRow> rows, std
       uploader_.copy(memory.data() + s.offset + r * row, rows[static_cast<std::size_t>(s.first + r)].data,
                      row);
   }
-  return std::make_unique<GpuWeight>(k, precision, std::move(segments), std::move(memory));
+  return placed({k, precision, std::move(segments), std::move(memory)});
+}
+
+std::unique_ptr<Weight> GpuBackend::placed(GpuWeight weight) {
+  if (weights_here_ + weight.bytes() <= weights_limit_) {
+    weights_here_ += weight.bytes();
+  } else {
+    weight.move_to_host(pinned_, stream_, weight_stream_);
+  }
+  return std::make_unique<GpuWeight>(std::move(weight));
 }
 
 void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias) {
@@ -203,26 +211,28 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
   const std::int64_t rows = x.rows(), k = w->k();
   const bool bf16 = w->precision() == Precision::bf16;
   if (rows == 0) return;
+  const std::byte* all = w->fetch();
   for (std::size_t i = 0; i < w->segments().size(); ++i) {
     const GpuWeight::Segment& s = w->segments()[i];
+    const std::byte* data = all + s.offset;
     const float* b = bias.empty() ? nullptr : device_f32(bias) + s.first;
     const Rows to = rows_of(y.slice_columns(s.first, s.rows));
     if (s.dtype == (bf16 ? DType::bf16 : DType::f32)) {
-      product(to.data, to.stride, x, w->data(s), b, s.rows, bf16);
+      product(to.data, to.stride, x, data, b, s.rows, bf16);
     } else if (rows <= kFewRows && info(s.dtype).block_values > 1) {
       with_format(s.dtype, [&](auto format) {
         if constexpr (decltype(format)::kValues > 1)
-          few_rows<decltype(format)>(stream_, to, rows_of(x), w->data(s), b, rows, s.rows, k, bf16);
+          few_rows<decltype(format)>(stream_, to, rows_of(x), data, b, rows, s.rows, k, bf16);
       });
     } else {
-      expanded_linear(to.data, y.row_stride, x, *w, i, b);
+      expanded_linear(to.data, y.row_stride, x, *w, i, data, b);
     }
   }
 }
 
 // Rows of blocks become float, or bfloat16, in front of the GEMM, some at a time.
 void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w,
-                                 std::size_t segment, const float* bias) {
+                                 std::size_t segment, const std::byte* data, const float* bias) {
   const GpuWeight::Segment& s = w.segments()[segment];
   const std::int64_t k = w.k(), row = bytes_of(s.dtype, k);
   const std::int64_t at_once = std::clamp<std::int64_t>((std::int64_t{1} << 24) / k, 1, s.rows);
@@ -231,7 +241,7 @@ void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, cons
   for (std::int64_t first = 0; first < s.rows; first += at_once) {
     const std::int64_t n = std::min(at_once, s.rows - first);
     const Tensor values = scratch_.tensor(DType::f32, {n, k});
-    Tensor raw(const_cast<std::byte*>(w.data(s)) + first * row, s.dtype, {n * k});
+    Tensor raw(const_cast<std::byte*>(data) + first * row, s.dtype, {n * k});
     raw.device = kDevice;
     do_dequantise(values, raw);
     const float* b = bias == nullptr ? nullptr : bias + first;

@@ -1,9 +1,11 @@
-// A weight [N, K] on the device: as float, as bfloat16, or as the blocks that a file has.
+// A weight [N, K]: as float, as bfloat16, or as the blocks that a file has; on the device, or on the host and
+// copied for each use.
 #pragma once
 
 #include <vector>
 
 #include "kernels/cuda/gpu_backend.h"
+#include "kernels/cuda/weight_stream.h"
 
 namespace sonde::SONDE_GPU {
 
@@ -17,6 +19,10 @@ class GpuWeight : public Weight {
   };
   GpuWeight(std::int64_t k, Precision precision, std::vector<Segment> segments, Buffer memory)
       : k_(k), precision_(precision), segments_(std::move(segments)), memory_(std::move(memory)) {}
+  GpuWeight(GpuWeight&& other) = default;
+  ~GpuWeight() override {
+    if (stream_ != nullptr) stream_->forget(number_);
+  }
   std::int64_t n() const override {
     return segments_.empty() ? 0 : segments_.back().first + segments_.back().rows;
   }
@@ -24,13 +30,28 @@ class GpuWeight : public Weight {
   std::int64_t bytes() const override { return memory_.bytes(); }
   Precision precision() const { return precision_; }
   const std::vector<Segment>& segments() const { return segments_; }
-  const std::byte* data(const Segment& s) const { return memory_.data() + s.offset; }
+
+  void move_to_host(const std::shared_ptr<DeviceMemory>& pinned, cudaStream_t ops,
+                    std::shared_ptr<WeightStream> stream) {
+    Buffer host(memory_.bytes(), pinned);
+    check(cudaMemcpyAsync(host.data(), memory_.data(), static_cast<std::size_t>(memory_.bytes()),
+                          cudaMemcpyDeviceToHost, ops),
+          "copying a weight to the host");
+    check(cudaStreamSynchronize(ops), "copying a weight to the host");
+    memory_ = std::move(host);
+    number_ = stream->add(memory_);
+    stream_ = std::move(stream);
+  }
+  // Where ops that come now read it, until another weight is fetched.
+  const std::byte* fetch() const { return stream_ != nullptr ? stream_->fetch(number_) : memory_.data(); }
 
  private:
   std::int64_t k_;
   Precision precision_;
   std::vector<Segment> segments_;
   Buffer memory_;
+  std::shared_ptr<WeightStream> stream_;  // null: `memory_` is the device's
+  std::size_t number_ = 0;                // in the stream
 };
 
 }  // namespace sonde::SONDE_GPU

@@ -21,10 +21,12 @@ DEVICE = sys.argv[2] if len(sys.argv) > 2 else "emulated"
 SITES = "hook_embed,blocks.*.hook_resid_post,blocks.*.attn.*,logits"
 
 
-def run(*arguments, device=None, code=0):
+def run(*arguments, device=None, code=0, emulation=""):
     env = {k: v for k, v in os.environ.items() if k != "SONDE_DEVICE"}
     if device:
         env["SONDE_DEVICE"] = device
+    if emulation:
+        env["SONDE_EMULATION"] = emulation
     result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env=env)
     if result.returncode != code:
         sys.exit(f"SONDE_DEVICE={device} sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, "
@@ -124,23 +126,23 @@ def main(tmp):
                 if isinstance(value, float) and key not in ("gradient_max", "iterations"):
                     assert abs(value - b[key]) <= 1e-6 * max(1, abs(value)), (kind, key, value, b[key])
 
-    texts, curves = os.path.join(tmp, "texts.csv"), []
-    with open(texts, "w") as f:
-        f.write("text,label,split\n")
-        f.writelines(f"{'the' * (1 + i % 2)} {i},{i % 2},{'test' if i % 4 > 1 else 'train'}\n" for i in range(24))
-    speaker = tiny_model.write_with_tokenizer(os.path.join(tmp, "speaker"))
-    for device in out:
-        folder = os.path.join(tmp, "depth-" + device)
-        run("depth", speaker, "--data", texts, "--site", "blocks.*.hook_resid_post", "--split-column", "split", "--dtype", "f32", "--out", folder,
-            device=device)
-        curves.append(numbers(os.path.join(folder, "depth.csv")))
-    for a, b in zip(*curves, strict=True):
-        assert a["accuracy"] == b["accuracy"] and abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"], (a, b)
-
     curves = [numbers(os.path.join(out[d], "depth", "depth.csv")) for d in out]
     assert len(curves[0]) == 3 and len(curves[0]) == len(curves[1]), curves
     for a, b in zip(*curves):
         assert abs(a["objective"] - b["objective"]) <= 1e-4 * a["objective"] and abs(a["auc"] - b["auc"]) <= 2e-3, (a, b)
+
+    # Less memory than the weights take: some stay on the host, and no bit changes. Less still is refused at the start.
+    large = tiny_model.write(os.path.join(tmp, "large"), hidden_size=256, intermediate_size=1024, num_hidden_layers=6, head_dim=32)
+    for dtype, memory in (("f32", 70), ("bf16", 60)):
+        stores = [os.path.join(tmp, f"large-{dtype}-{m}") for m in (1000, memory)]
+        for store, m in zip(stores, (1000, memory)):
+            said = run("extract", large, "--ids", ids, "--sites", "blocks.*.hook_resid_post", "--dtype", dtype, "--out", store, device="emulated",
+                       emulation=f"memory={m}000000").stderr
+            assert ("stay on the host" in said) == (m == memory), said
+        run("store", "diff", *stores)
+    said = run("extract", large, "--ids", ids, "--sites", "logits", "--dtype", "f32", "--out", os.path.join(tmp, "none"), device="emulated",
+               emulation="memory=58000000", code=1).stderr
+    assert all(word in said for word in ("needs", "has", "--batch-tokens")) and said.count("\n") == 1, said
 
     # The option goes before the environment; what names no device is refused in a line.
     run("generate", model, "--prompts", ids, "--max-new", 1, "--greedy", "--device", "cpu", "--out", os.path.join(tmp, "o.jsonl"), device="nonsense")

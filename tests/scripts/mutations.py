@@ -18,6 +18,7 @@ class Mutation:
 
 ATTENTION = "Paths/Attention.MatchesTheOracle/emulated"
 BF16 = "Paths/Attention.WithOperandsInBf16/emulated"
+NAN = "Paths/Attention.NanOfAKeyThatIsNotSeen*/emulated"
 CACHE = "Paths/Attention.TokenByTokenFromACache/emulated"
 LINEAR = "Paths/Linear.MatchesTheOracle/emulated"
 NORM = "Paths/RowOps.NormsWholeFusedAndInSteps/emulated"
@@ -179,4 +180,14 @@ MUTATIONS = [
              in_ci=True),
     Mutation("capture_one_buffer", "captures: the second capture overwrites the first", "row_copies.cu",
              "slots_[copied_++ % kMost]", "slots_[copied_++ % 1]", "RowCopies.*", "backend"),
+    # ---- weights from the host
+    Mutation("weight_no_wait", "streamed weights: a product does not wait for its weight", "weight_stream.cu",
+             'check(cudaStreamWaitEvent(ops_, slot.is_filled, 0), "ordering streams");', "", "WeightStream.*", "backend"),
+    Mutation("weight_overwritten", "streamed weights: a copy does not wait for the product that reads its buffer",
+             "weight_stream.cu", 'check(cudaStreamWaitEvent(copies_, slot.is_read, 0), "ordering streams");', "",
+             "WeightStream.*", "backend"),
+    Mutation("weight_wrong_slot", "streamed weights: the next weight goes into the buffer in use", "weight_stream.cu",
+             "fill(slots_[1 - current_], behind);", "fill(slots_[current_], behind);", "WeightStream.*", "backend"),
+    Mutation("flash_masked_nan", "flash: a NaN reaches queries that do not see its key", "flash_attention.cu",
+             "if (masks) take_out", "if (false) take_out", NAN),
 ]

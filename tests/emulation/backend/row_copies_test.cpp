@@ -11,7 +11,9 @@ namespace {
 TEST(RowCopies, AreOfTheirPlaceInTheStream) {
   const std::int64_t rows = 7, width = 33;
   const std::vector<std::int32_t> chosen = {0, 2, 3, 6};
-  for (const auto streams : {emulation::Streams::lazy, emulation::Streams::random, emulation::Streams::eager}) {
+  const auto before = emulation::config().streams;
+  for (const auto streams :
+       {emulation::Streams::lazy, emulation::Streams::random, emulation::Streams::eager}) {
     emulation::config().streams = streams;
     const auto backend = make_emulated_backend();
     const auto copies = backend->make_row_copies();
@@ -25,8 +27,8 @@ TEST(RowCopies, AreOfTheirPlaceInTheStream) {
       ASSERT_EQ(got.rows(), static_cast<std::int64_t>(chosen.size()));
       for (std::int64_t r = 0; r < got.rows(); ++r)
         for (std::int64_t c = 0; c < width; ++c)
-          ASSERT_EQ(got.row(r)[c], static_cast<float>(taken + 1) *
-                                       values.row(chosen[static_cast<std::size_t>(r)])[c])
+          ASSERT_EQ(got.row(r)[c],
+                    static_cast<float>(taken + 1) * values.row(chosen[static_cast<std::size_t>(r)])[c])
               << "copy " << taken << ", row " << r << ", column " << c;
       ++taken;
     };
@@ -43,7 +45,7 @@ TEST(RowCopies, AreOfTheirPlaceInTheStream) {
     take();
     EXPECT_THROW(copies->take(), Error);
   }
-  emulation::config().streams = emulation::Streams::lazy;
+  emulation::config().streams = before;
 }
 
 }  // namespace
