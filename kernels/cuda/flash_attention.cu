@@ -44,6 +44,41 @@ GPU_DEV float capped(float product, const ScoreRule& rule) {
   return rule.softcap * kLog2e * (1 - __fdividef(2, 1 + power_of_e));
 }
 
+// Whether a word of two bf16 holds NaN or infinity.
+GPU_DEV bool nonfinite(std::uint32_t two) {
+  return (two & 0x7f80u) == 0x7f80u || (two & 0x7f800000u) == 0x7f800000u;
+}
+
+// A masked key has weight 0, and 0 x NaN is NaN. So values of a tile that are not finite are added to the
+// sums of the rows that see them, and zeros are what is multiplied. Of all threads of the block, or none.
+template <int kE>
+GPU_DEV void take_out_nonfinite(gpu::bf16* vt, float (&sum)[kE / 8][4], int key0, int own0, int pair,
+                                std::int64_t window) {
+  constexpr int kKeys = Tile<kE>::kKeys, kPitch = Tile<kE>::kPitch, kChunks = kE / 8;
+  bool found = false;
+  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kChunks; i += kThreads) {
+    const uint4 v = lds128(vt + i / kChunks * kPitch + i % kChunks * 8);
+    found |= nonfinite(v.x) || nonfinite(v.y) || nonfinite(v.z) || nonfinite(v.w);
+  }
+  if (__syncthreads_or(found) == 0) return;
+  for (int k = 0; k < kKeys; ++k)
+#pragma unroll
+    for (int n = 0; n < kE / 8; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float v = to_float(vt[k * kPitch + n * 8 + pair * 2 + i % 2]);
+        const int key = key0 + k, own = own0 + i / 2 * 8;
+        const bool seen = key <= own && (window == 0 || key + window > own);
+        if (seen && !(fabsf(v) < INFINITY)) sum[n][i] += v;
+      }
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < kKeys * kE; i += kThreads) {
+    gpu::bf16& v = vt[i / kE * kPitch + i % kE];
+    if (!(fabsf(to_float(v)) < INFINITY)) v = from_float<gpu::bf16>(0.0f);
+  }
+  __syncthreads();
+}
+
 template <int kE>
 __global__ void __launch_bounds__(kThreads)
     flash(FlashOperands x, const FlashTask* tasks, ScoreRule rule, bool pairs_of_z_aligned) {
@@ -91,7 +126,10 @@ __global__ void __launch_bounds__(kThreads)
     cp_async_wait<1>();
     __syncthreads();
     const gpu::bf16* kt = ks + here * kKeys * kPitch;
-    const gpu::bf16* vt = vs + here * kKeys * kPitch;
+    gpu::bf16* vt = vs + here * kKeys * kPitch;
+    const bool masks = tile * kKeys + kKeys - 1 > task.own ||
+                       (rule.window > 0 && tile * kKeys + rule.window <= last_key);  // keys from some query
+    if (masks) take_out_nonfinite<kE>(vt, sum, tile * kKeys, own0, pair, rule.window);
 
     float s[kKeys / 8][4];
 #pragma unroll
@@ -121,7 +159,7 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < kKeys / 8; ++j)
         for (int i = 0; i < 4; ++i) s[j][i] *= factor;
     }
-    if ((tile + 1) * kKeys > task.own + 1 || (rule.window > 0 && tile * kKeys + rule.window <= last_key)) {
+    if (masks) {
 #pragma unroll
       for (int j = 0; j < kKeys / 8; ++j)
 #pragma unroll

@@ -204,6 +204,30 @@ TEST_P(Attention, NanStaysWithTheTokensThatSeeIt) {
 }
 
 // Weight that an edit puts on a later key counts.
+// The same of tensor cores, whose tiles hold queries that see a key beside such that don't.
+TEST_P(Attention, NanOfAKeyThatIsNotSeenInBf16) {
+  for (const std::int64_t window : {0, 20})
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      const std::int64_t T = 150, H = 2, E = 40, at = 70;
+      const std::vector<std::int32_t> starts = {0, 10, static_cast<std::int32_t>(T)};
+      const Random q({T, H, E}, 1), k({T, 1, E}, 2), v({T, 1, E}, 3), z({T, H, E}, 4), clean({T, H, E}, 5);
+      AttentionSpec spec{0.2f, 0, window, Precision::bf16};
+      backend_.attention(clean, q, k, v, {starts}, {}, spec);
+      v.view.row(at)[3] = bad;
+      backend_.attention(z, q, k, v, {starts}, {}, spec);
+      for (std::int64_t t = 0; t < T; ++t)
+        for (std::int64_t i = 0; i < H * E; ++i) {
+          const bool sees = t >= at && (window == 0 || t < at + window);
+          if (sees && i % E == 3) {
+            EXPECT_FALSE(std::isfinite(z.view.row(t)[i])) << t << " " << i;
+          } else if (!sees) {
+            EXPECT_EQ(z.view.row(t)[i], clean.view.row(t)[i]) << t << " " << i;
+          }
+        }
+    }
+}
+
 TEST_P(Attention, AppliesWeightsOfLaterKeys) {
   const std::vector<std::int32_t> starts{0, 7};
   const Random pattern({7, 2, 9}, 1), v({7, 2, 5}, 2), z({7, 2, 5}, 3);
