@@ -9,6 +9,7 @@
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/flash_attention.h"
 #include "kernels/cuda/keys.cuh"
+#include "kernels/cuda/tiled_attention.h"
 
 namespace sonde::SONDE_GPU {
 namespace {
@@ -143,6 +144,8 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
   const std::int64_t sequences = static_cast<std::int64_t>(documents.starts.size()) - 1;
   if (spec.precision == Precision::bf16 && flash_width(q.dim(2)) > 0 && q.rows() >= 4 * sequences)
     return attention_on_tensor_cores(z, q, k, v, documents, keys, spec);
+  if (q.dim(2) <= kTiledWidest && q.rows() >= 4 * sequences)
+    return attention_in_tiles(z, q, k, v, documents, keys, spec);
 
   const auto tokens = static_cast<unsigned>(q.rows()), heads = static_cast<unsigned>(q.dim(1));
   const int e = static_cast<int>(q.dim(2));
@@ -172,6 +175,23 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
          static_cast<std::size_t>(3 * e) * sizeof(float), stream_, x);
   if (split)
     launch("attention", join_chunks, dim3(tokens, heads), dim3(threads_for(e)), 0, stream_, x, q.rows());
+}
+
+void GpuBackend::attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+                                    const KeyRanges& keys, const AttentionSpec& spec) {
+  std::vector<std::int32_t> tasks;
+  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
+    const std::int32_t start = documents.starts[d], n = documents.starts[d + 1] - start;
+    const std::int32_t count = keys.count.empty() ? n : keys.count[d];
+    for (std::int32_t i = 0; i < n; i += kTiledQueries)
+      tasks.insert(tasks.end(), {start + i, std::min(kTiledQueries, n - i), count - n + i,
+                                 keys.first.empty() ? start : keys.first[d]});
+  }
+  tiled_attention(stream_,
+                  {rows_of(z), rows_of(q), rows_of(k), rows_of(v), static_cast<int>(q.dim(1)),
+                   static_cast<int>(k.dim(1)), static_cast<int>(q.dim(2))},
+                  lists_.get(std::span(tasks.data(), tasks.size())),
+                  static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
 }
 
 // Heads become bf16, padded to a width that tiles know, the keys of each document behind each other.

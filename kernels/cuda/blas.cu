@@ -1,5 +1,7 @@
 #include "kernels/cuda/blas.h"
 
+#include <algorithm>
+
 #if GPU_EMULATED
 #include "kernels/emulation/cublas_shim.h"
 #define SONDE_BLAS_CALL(name) decltype(&sonde::emulated::name) name = &sonde::emulated::name;
@@ -36,6 +38,7 @@ F find(const char* name) {
 }  // namespace
 
 struct Blas::Library {
+  SONDE_BLAS_CALL(cublasLtGetVersion)
   SONDE_BLAS_CALL(cublasLtCreate)
   SONDE_BLAS_CALL(cublasLtDestroy)
   SONDE_BLAS_CALL(cublasLtMatmulDescCreate)
@@ -47,6 +50,7 @@ struct Blas::Library {
   SONDE_BLAS_CALL(cublasLtMatmulPreferenceDestroy)
   SONDE_BLAS_CALL(cublasLtMatmulPreferenceSetAttribute)
   SONDE_BLAS_CALL(cublasLtMatmulAlgoGetHeuristic)
+  SONDE_BLAS_CALL(cublasLtMatmulAlgoCheck)
   SONDE_BLAS_CALL(cublasLtMatmul)
   cublasLtHandle_t handle = nullptr;
 };
@@ -59,9 +63,10 @@ struct Blas::Plan {
   bool chosen = false;
 };
 
-Blas::Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory)
+Blas::Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu)
     : stream_(stream),
       library_(std::make_unique<Library>()),
+      algorithms_(Algorithms::file_of(gpu, version())),
       workspace_(static_cast<std::int64_t>(kWorkspace), std::move(memory)) {
   check_blas(library_->cublasLtCreate(&library_->handle), "opening cuBLASLt");
 }
@@ -75,6 +80,8 @@ Blas::~Blas() {
   library_->cublasLtDestroy(library_->handle);
 }
 
+std::size_t Blas::version() const { return library_->cublasLtGetVersion(); }
+
 // The heuristics count on addresses that are multiples of 256 bytes; 16 bytes are what the fast kernels load.
 bool Blas::takes(const Operands& o) {
   const auto aligned = [](const void* p, std::uintptr_t to) {
@@ -83,6 +90,40 @@ bool Blas::takes(const Operands& o) {
   const std::int64_t step = o.bf16 ? 8 : 4;
   return aligned(o.y, 256) && aligned(o.x, 256) && aligned(o.w, 256) && aligned(o.bias, 16) &&
          o.k % step == 0 && o.x_stride % step == 0 && o.y_stride % 4 == 0 && o.n % 4 == 0;
+}
+
+// What ran before for such operands, if the library still takes it; else its first proposal, which is kept.
+void Blas::choose(Plan& plan, const Operands& o) {
+  const Library& lt = *library_;
+  const std::string shape =
+      fmt::format("{} rows {} apart, weight {} x {}, result {} apart, {}{}", o.rows, o.x_stride, o.n, o.k,
+                  o.y_stride, o.bf16 ? "bf16" : "f32", o.bias != nullptr ? ", bias" : "");
+  plan.chosen = true;
+  cublasLtMatmulHeuristicResult_t result;
+  static_assert(sizeof plan.algorithm.data == sizeof(Algorithms::Code));
+  if (const Algorithms::Code* kept = algorithms_.find(shape)) {
+    std::copy(kept->begin(), kept->end(), plan.algorithm.data);
+    if (lt.cublasLtMatmulAlgoCheck(lt.handle, plan.desc, plan.w, plan.x, plan.y, plan.y, &plan.algorithm,
+                                   &result) == CUBLAS_STATUS_SUCCESS &&
+        result.workspaceSize <= kWorkspace)
+      return;
+  }
+  cublasLtMatmulPreference_t preference = nullptr;
+  check_blas(lt.cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
+  const std::uint64_t bytes = kWorkspace;
+  check_blas(lt.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                     &bytes, sizeof bytes),
+             "choosing an algorithm");
+  int found = 0;
+  const cublasStatus_t status = lt.cublasLtMatmulAlgoGetHeuristic(
+      lt.handle, plan.desc, plan.w, plan.x, plan.y, plan.y, preference, 1, &result, &found);
+  lt.cublasLtMatmulPreferenceDestroy(preference);
+  check_blas(status, "choosing an algorithm");
+  if (found == 0) fail("cuBLASLt has no algorithm for {} x {} x {}", o.rows, o.n, o.k);
+  plan.algorithm = result.algo;
+  Algorithms::Code code;
+  std::copy_n(plan.algorithm.data, code.size(), code.begin());
+  algorithms_.add(shape, code);
 }
 
 void Blas::linear(const Operands& o) {
@@ -112,23 +153,7 @@ void Blas::linear(const Operands& o) {
     check_blas(lt.cublasLtMatmulDescSetAttribute(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o.bias,
                                                  sizeof o.bias),
                "describing a product");
-  if (!plan.chosen) {
-    cublasLtMatmulPreference_t preference = nullptr;
-    check_blas(lt.cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");
-    const std::uint64_t bytes = kWorkspace;
-    check_blas(lt.cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                                       &bytes, sizeof bytes),
-               "choosing an algorithm");
-    cublasLtMatmulHeuristicResult_t result;
-    int found = 0;
-    const cublasStatus_t status = lt.cublasLtMatmulAlgoGetHeuristic(
-        lt.handle, plan.desc, plan.w, plan.x, plan.y, plan.y, preference, 1, &result, &found);
-    lt.cublasLtMatmulPreferenceDestroy(preference);
-    check_blas(status, "choosing an algorithm");
-    if (found == 0) fail("cuBLASLt has no algorithm for {} x {} x {}", o.rows, o.n, o.k);
-    plan.algorithm = result.algo;
-    plan.chosen = true;
-  }
+  if (!plan.chosen) choose(plan, o);
   const float one = 1, zero = 0;
   check_blas(lt.cublasLtMatmul(lt.handle, plan.desc, &one, o.w, plan.w, o.x, plan.x, &zero, o.y, plan.y, o.y,
                                plan.y, &plan.algorithm, workspace_.data(), kWorkspace, stream_),

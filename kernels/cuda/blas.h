@@ -1,19 +1,20 @@
 // y = x w' (+ bias) by cuBLASLt: float without TF32, or bf16 operands with float sums. The library is opened
 // when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each shape is
-// chosen once.
+// chosen once, for all runs on such a GPU.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <tuple>
 
+#include "kernels/cuda/algorithms.h"
 #include "kernels/cuda/memory.h"
 
 namespace sonde::SONDE_GPU {
 
 class Blas {
  public:
-  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory);
+  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu);
   ~Blas();
   Blas(const Blas&) = delete;
   Blas& operator=(const Blas&) = delete;
@@ -31,14 +32,17 @@ class Blas {
   // Whether the library takes such operands: their addresses and strides.
   static bool takes(const Operands& o);
   void linear(const Operands& o);
+  std::size_t version() const;  // of the library
 
  private:
   struct Library;
   struct Plan;
+  void choose(Plan& plan, const Operands& o);
   using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool>;
 
   cudaStream_t stream_;
   std::unique_ptr<Library> library_;
+  Algorithms algorithms_;
   std::map<Shape, Plan> plans_;
   Buffer workspace_;
 };

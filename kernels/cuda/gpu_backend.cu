@@ -53,10 +53,11 @@ GpuBackend::GpuBackend(int ordinal)
       memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
       pinned_(std::make_shared<PinnedMemory>()),
       uploader_(stream_),
-      lists_(uploader_, memory_),
-      blas_(stream_, memory_) {
+      lists_(uploader_, memory_) {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
+  gpu_ = properties.name;
+  blas_ = std::make_unique<Blas>(stream_, memory_, gpu_);
   name_ =
       fmt::format("{}:{} {} (sm_{}{}, {:.1f} GiB)", name(kDevice), ordinal, properties.name, properties.major,
                   properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
@@ -66,8 +67,11 @@ GpuBackend::~GpuBackend() { cudaStreamSynchronize(stream_); }
 
 std::string GpuBackend::describe() const { return name_; }
 
+// Of a GPU with what its products' bits depend on: the algorithms kept for it are this version's.
 std::string GpuBackend::path(Precision precision) const {
-  return fmt::format("{}-{}", name(kDevice), precision == Precision::f32 ? "f32" : "bf16");
+  const char* type = precision == Precision::f32 ? "f32" : "bf16";
+  if (kDevice == DeviceKind::emulated) return fmt::format("{}-{}", name(kDevice), type);
+  return fmt::format("{}-{}, {}, cuBLASLt {}", name(kDevice), type, gpu_, blas_->version());
 }
 
 std::int64_t GpuBackend::memory_left() const {

