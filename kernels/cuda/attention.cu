@@ -1,6 +1,6 @@
 // Causal attention without a T x T tensor (online softmax, arXiv:1805.02867): z = sum_j exp(s_j - m) v_j /
-// sum_j exp(s_j - m) over the keys that a query sees. In float here; documents of many queries in bf16 go to
-// tensor cores (flash_attention.cu).
+// sum_j exp(s_j - m) over the keys that a query sees. In float here, for few queries and for very wide heads;
+// documents of many queries go to tiles (tiled_attention.cu), in bf16 to tensor cores (flash_attention.cu).
 //
 // Ladder: a block per query and head, its keys 64 at a time -> chunks of 256 keys that blocks of their own
 // may take where queries are few (split-K, decode), joined in order: the same bits either way, whatever the
