@@ -76,8 +76,8 @@ MUTATIONS = [
              "pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1]), pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3])",
              "pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3]), pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1])", BF16),
     # ---- masks and tails
-    Mutation("flash_future_key", "flash: a query sees the key after its own", "flash_attention.cu", "key <= own &&",
-             "key <= own + 1 &&", BF16),
+    Mutation("flash_future_key", "flash: a query sees the key after its own", "flash_attention.cu",
+             "seen = key <= own && (rule.window", "seen = key <= own + 1 && (rule.window", BF16),
     Mutation("flash_window", "flash: the window is one key too wide", "flash_attention.cu",
              "key + rule.window > own)", "key + rule.window >= own)", BF16),
     Mutation("flash_tail_rows", "flash: rows past the document are written", "flash_attention.cu",
@@ -141,7 +141,7 @@ MUTATIONS = [
     Mutation("keys_wrong_lane", "attention: a lane takes the product of its neighbour's key", "keys.cuh",
              "product, lane % 4 * 8)", "product, (lane + 1) % 4 * 8)", ATTENTION, compiled="attention.cu"),
     Mutation("flash_diagonal", "flash: the tile before the diagonal is the last that is masked", "flash_attention.cu",
-             "(tile + 1) * kKeys > task.own + 1", "tile * kKeys > task.own + 1", BF16),
+             "tile * kKeys + kKeys - 1 > task.own ||", "tile * kKeys > task.own + 1 ||", BF16),
     # ---- streams and memory
     Mutation("upload_segment_too_early", "uploads: a pinned segment is written while it is copied", "memory.cu",
              "check(cudaEventSynchronize(copied_[segment_]), \"waiting for an upload\");", "", "Uploads.*", "backend"),
