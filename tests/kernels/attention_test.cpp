@@ -140,8 +140,9 @@ TEST_P(Attention, TokenByTokenFromACache) {
         const Tensor whole = z.view.slice_rows(t, 1);
         if (on_cpu()) {
           ASSERT_TRUE(same_bits(step, whole)) << "token " << t << " of " << T;
-        } else {  // other tiles, other sums
-          ASSERT_LT(oracle::relative_error(values(step), values(whole)), 2e-6)
+        } else {  // other tiles, other sums, of scores that pass 10: exp makes their rounding a relative
+                  // error
+          ASSERT_LT(oracle::relative_error(values(step), values(whole)), 5e-6)
               << "token " << t << " of " << T;
         }
       }
