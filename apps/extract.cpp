@@ -89,10 +89,10 @@ void read_part(const po::variables_map& values, ExtractionOptions& options) {
   options.parts = of;
 }
 
-void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const ExtractionPlan& plan,
-                   const StoreSchema& schema, const std::filesystem::path& out) {
+void print_dry_run(const ModelSpec& spec, const TensorShard& shard, const ModelOptions& model,
+                   const ExtractionPlan& plan, const StoreSchema& schema, const std::filesystem::path& out) {
   const double weights =
-      static_cast<double>(parameter_count(spec)) * (model.precision == Precision::bf16 ? 2 : 4);
+      static_cast<double>(parameter_count(spec)) * (model.precision == Precision::bf16 ? 2 : 4) / shard.size;
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;
@@ -103,7 +103,7 @@ void print_dry_run(const ModelSpec& spec, const ModelOptions& model, const Extra
              name(schema.dtype));
   fmt::print("free disk      {}\n", human_bytes(static_cast<double>(free_disk_bytes(out))));
   fmt::print("peak memory    {} ({} of weights)\n",
-             human_bytes(weights + static_cast<double>(run_memory(spec, plan, schema))),
+             human_bytes(weights + static_cast<double>(run_memory(shard.part_of(spec), plan, schema))),
              human_bytes(weights));
   fmt::print("expected time  {} (an estimate: {:.0f} % of the {:.0f} GFLOP/s measured now)\n",
              human_seconds(flops / (kUsualFraction * peak)), 100 * kUsualFraction, peak * 1e-9);
@@ -136,12 +136,14 @@ Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesyste
                     sha256_hex(schema.identity.dump(-1, ' ', false, Json::error_handler_t::replace)),
                     schema.total_rows, schema.identity["compute"]["path"].get<std::string>()),
         "give every rank the same command line, texts and tokenizer");
-  const auto writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs),
-                                              part_batch_rows(run.plan), world, describe_rank(mesh, world));
-  if (writer->committed_rows() > 0 && world.rank() == 0)
+  std::unique_ptr<SharedStoreWriter> writer;
+  if (mesh.leads())
+    writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs), part_batch_rows(run.plan),
+                                     *mesh.data, describe_rank(mesh, world));
+  if (world.rank() == 0 && writer->committed_rows() > 0)
     fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
   return run_shared_extraction(run.model, run.backend, run.inputs, run.options, run.plan,
-                               std::move(run.edits), *writer, world, report);
+                               std::move(run.edits), writer.get(), mesh, report);
 }
 
 }  // namespace
@@ -155,7 +157,7 @@ int run_extract(const Arguments& arguments, Communicator& world) {
       throw UsageError(fmt::format("--{} is missing", needed), "--help shows examples");
 
   const bool speaks = world.rank() == 0;
-  const Mesh mesh = lay_out_ranks(values, world);
+  const Mesh mesh = lay_out_ranks(values, world, ModelRanks::several);
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const std::filesystem::path out = values["out"].as<std::string>();
   const ModelSpec spec = read_spec(ModelFiles::open(model_options.path), model_options.ignored);
@@ -169,7 +171,9 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
   check_edits(edits.edits, spec, inputs, plan);
   if (values.count("dry-run")) {
-    if (speaks) print_dry_run(spec, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
+    if (speaks)
+      print_dry_run(spec, TensorShard::of(spec, 0, mesh.shape.tensor), model_options, plan,
+                    make_schema(spec, inputs, options, plan, {}), out);
     return 0;
   }
 
@@ -177,8 +181,12 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   catch_stop_signals();
   const auto backend = make_backend(values);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
-  const Model model = load_model(model_options, load_options(model_options, head), *backend,
-                                 run_needs(spec, plan, options.sites));
+  const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
+  const Model model = load_model(model_options, load_options(model_options, head, mesh), *backend,
+                                 run_needs(part, plan, options.sites));
+  if (speaks && model.cut_weights > 0)
+    fmt::print(stderr, "{} weights are held expanded: the columns of a rank cut their blocks\n",
+               model.cut_weights);
   RunIdentity run = run_identity(model_options, *backend, model);
   run.tokenizer_fingerprint = tokenizer_fingerprint;
   run.edits = edits.json;

@@ -9,8 +9,9 @@
 #include "apps/model_options.h"
 #include "apps/progress.h"
 #include "apps/prompts.h"
+#include "apps/rank_lines.h"
+#include "apps/ranks.h"
 #include "io/hash.h"
-#include "io/resumable_lines.h"
 #include "models/edit_file.h"
 #include "models/end_tokens.h"
 #include "models/family.h"
@@ -76,6 +77,7 @@ po::options_description generate_options() {
   add("stream", "print the text of one prompt as it comes");
   add("out", po::value<std::string>(), "file to write");
   add_model_options(o);
+  add_mesh_options(o);
   return o;
 }
 
@@ -197,17 +199,22 @@ std::int64_t cache_limit(const Backend& backend, const ModelSpec& spec, const Ru
 
 }  // namespace
 
-int run_generate(const Arguments& arguments) {
+int run_generate(const Arguments& arguments, Communicator& world) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, generate_options(), {"MODEL"}, values)) return 0;
   const bool stream = values.count("stream") > 0;
   if (!stream && !values.count("out")) throw UsageError("--out is missing", "the file to write, or --stream");
 
+  const bool speaks = world.rank() == 0;
+  const Mesh mesh = lay_out_ranks(values, world, ModelRanks::all);
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const ModelFiles files = ModelFiles::open(model_options.path);
   const ModelSpec spec = read_spec(files, model_options.ignored);
   GenerateOptions options = read_generate_options(values, spec, files);
   const std::optional<Captures> captures = read_captures(values, spec, options);
+  if (captures && world.size() > 1)
+    throw UsageError(fmt::format("--captures: found {} ranks, expected one", world.size()),
+                     "record the texts with `sonde extract`, which runs on any number of ranks");
   const FoundTokenizer tokenizer = find_tokenizer(model_options.path);
   const Prompts prompts = prompts_of(values, tokenizer);
   if (stream && prompts.tokens.size() != 1)
@@ -227,31 +234,36 @@ int run_generate(const Arguments& arguments) {
   for (const std::string& stop : stops)
     if (stop.empty()) throw UsageError("--stop: found an empty text, expected one to stop at");
   if (!stops.empty() || stream) tokenizer.get();
-  if (!tokenizer.tokenizer)
+  if (speaks && !tokenizer.tokenizer)
     fmt::print(stderr, "sonde: warning: no texts are written, only ids: {}\n", tokenizer.missing);
   const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
   const auto backend = make_backend(values);
+  const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
   RunNeeds needs{.tokens = options.batch_tokens + options.sequences, .logits = true};
   for (const auto& tokens : prompts.tokens)  // keys and values of one sequence at least
     needs.fixed =
         std::max(needs.fixed,
-                 Generator::cache_bytes(spec, 1, static_cast<std::int64_t>(tokens.size()) + options.max_new));
-  const Model model = load_model(model_options, load_options(model_options, true), *backend, needs);
+                 Generator::cache_bytes(part, 1, static_cast<std::int64_t>(tokens.size()) + options.max_new));
+  const Model model = load_model(model_options, load_options(model_options, true, mesh), *backend, needs);
   RunIdentity run = run_identity(model_options, *backend, model);
   if (tokenizer.tokenizer) run.tokenizer_fingerprint = tokenizer.tokenizer->fingerprint();
   run.edits = edits.json;
-  options.cache_limit = cache_limit(*backend, spec, needs);
-  std::unique_ptr<ResumableLines> lines;
+  // The same on all ranks, which run the same batches; those of a node share its memory.
+  const int sharing = ranks_here(world);
+  options.cache_limit = world.all_reduce(
+      cache_limit(*backend, part, needs) / (backend->memory_left() < 0 ? sharing : 1), Reduce::min);
+  std::unique_ptr<RankLines> lines;
   if (values.count("out"))
-    lines = std::make_unique<ResumableLines>(values["out"].as<std::string>(),
-                                             identity_of(values, run, prompts, edits.json));
+    lines = std::make_unique<RankLines>(values["out"].as<std::string>(),
+                                        identity_of(values, run, prompts, edits.json), world);
   const std::size_t done_before = lines ? lines->found().size() : 0, count = prompts.tokens.size();
   const std::vector<std::vector<std::int32_t>> todo(
       prompts.tokens.begin() + static_cast<std::ptrdiff_t>(done_before), prompts.tokens.end());
-  fmt::print(stderr, "{} on {}, {} ({})\n{} prompts{}\n", model.name, backend->describe(),
-             model_options.dtype, run.compute_path, count,
-             done_before > 0 ? fmt::format(", {} of them done before", done_before) : "");
+  if (speaks)
+    fmt::print(stderr, "{} on {}, {} ({})\n{} prompts{}\n", model.name, backend->describe(),
+               model_options.dtype, run.compute_path, count,
+               done_before > 0 ? fmt::format(", {} of them done before", done_before) : "");
 
   // The end token of a finished text is not shown.
   const auto shown = [&](std::span<const std::int32_t> ids) {
@@ -277,10 +289,12 @@ int run_generate(const Arguments& arguments) {
       todo,
       [&](std::size_t i, std::span<const std::int32_t> generated) {
         ++tokens;
+        world.beat();
         if (!stream) {
-          progress.show(fmt::format("{} of {} prompts  {} tokens  {:.1f} tok/s", ended, count, tokens,
-                                    static_cast<double>(tokens) / progress.seconds()),
-                        false);
+          if (speaks)
+            progress.show(fmt::format("{} of {} prompts  {} tokens  {:.1f} tok/s", ended, count, tokens,
+                                      static_cast<double>(tokens) / progress.seconds()),
+                          false);
           if (!texts.has_stops()) return false;
         }
         const std::string text = texts.text(i + done_before, shown(generated));
@@ -304,15 +318,16 @@ int run_generate(const Arguments& arguments) {
       });
   generator.reset();
   if (stream) fmt::print("\n");
-  progress.finish();
+  if (speaks) progress.finish();
   const double seconds = progress.seconds();
   if (captures) {
     if (lines) lines->flush();
     record(*captures, model, *backend, run, options, read().edits, prompts, continuations);
   }
   if (lines) lines->finish();
-  fmt::print(stderr, "done: {} new tokens in {}, {:.1f} tok/s\n", tokens, human_seconds(seconds),
-             static_cast<double>(tokens) / seconds);
+  if (speaks)
+    fmt::print(stderr, "done: {} new tokens in {}, {:.1f} tok/s\n", tokens, human_seconds(seconds),
+               static_cast<double>(tokens) / seconds);
   return 0;
 }
 

@@ -110,6 +110,12 @@ LoadOptions load_options(const ModelOptions& options, bool head) {
           .head = head};
 }
 
+LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh) {
+  LoadOptions load = load_options(options, head);
+  if (mesh.tensor->size() > 1) load.tensor_group = mesh.tensor.get();
+  return load;
+}
+
 Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend,
                  const RunNeeds& run) {
   if (backend.memory_left() >= 0) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "apps/command.h"
+#include "distributed/mesh.h"
 #include "kernels/backend.h"
 #include "models/extraction.h"
 #include "models/memory_plan.h"
@@ -40,6 +41,7 @@ std::string device_of_environment();                                     // SOND
 std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // of --device
 
 LoadOptions load_options(const ModelOptions& options, bool head);
+LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh);  // spread over its ranks
 // The same after a look at the device's memory: stderr hears what stays on the host.
 Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend, const RunNeeds& run);
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model);

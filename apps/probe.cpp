@@ -168,7 +168,7 @@ int run_probe(const Arguments& arguments, Communicator& world) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, probe_options(), {"STORE"}, values)) return 0;
   const bool speaks = world.rank() == 0;
-  lay_out_ranks(values, world);
+  lay_out_ranks(values, world, ModelRanks::one);
   const ProbeOptions options = read_probe_options(values);
   const std::filesystem::path out = required(values, "out");
   if (!values.count("labels")) throw UsageError("--labels is missing", "`sonde probe --help` shows examples");

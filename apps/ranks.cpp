@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <string>
 
@@ -45,11 +46,15 @@ int choose_threads(int cores, int sharing) {
   return cores > 0 ? std::max(1, cores / sharing) : thread_count();
 }
 
-int mesh_size(const po::variables_map& values, const char* option) {
+int mesh_size(const po::variables_map& values, const char* option, int automatic, int most) {
   const auto text = values[option].as<std::string>();
-  if (text == "auto" || text == "1") return 1;
-  throw UsageError(fmt::format("--{}: found '{}', expected auto or 1", option, text),
-                   "ranks are data parallel so far: each holds the whole model");
+  if (text == "auto") return automatic;
+  int size = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), size);
+  if (error != std::errc{} || end != text.data() + text.size() || size < 1 || size > most)
+    throw UsageError(fmt::format("--{}: found '{}', expected auto or {}", option, text,
+                                 most == 1 ? "1" : fmt::format("1 to {}, the ranks", most)));
+  return size;
 }
 
 void print_layout(const std::vector<Json>& ranks, const MeshShape& shape) {
@@ -80,15 +85,22 @@ std::vector<Json> gather(Communicator& world, const Json& mine) {
 }  // namespace
 
 void add_mesh_options(po::options_description& options) {
-  options.add_options()(
-      "tensor-parallel", po::value<std::string>()->default_value("auto"),
-      "ranks that share a model's layers; the rest of the ranks is data parallel (so far: 1)")(
-      "pipeline-parallel", po::value<std::string>()->default_value("auto"),
-      "ranks that share the layers out among them (so far: 1)");
+  options.add_options()("tensor-parallel", po::value<std::string>()->default_value("auto"),
+                        "consecutive ranks that share a model's heads, neurons, experts and vocabulary; the "
+                        "rest of the ranks is "
+                        "data parallel (auto: 1)")("pipeline-parallel",
+                                                   po::value<std::string>()->default_value("auto"),
+                                                   "ranks that share the layers out among them (so far: 1)");
 }
 
-Mesh lay_out_ranks(const po::variables_map& values, Communicator& world) {
-  const int tensor = mesh_size(values, "tensor-parallel"), pipeline = mesh_size(values, "pipeline-parallel");
+Mesh lay_out_ranks(const po::variables_map& values, Communicator& world, ModelRanks model) {
+  const int tensor = mesh_size(values, "tensor-parallel", model == ModelRanks::all ? world.size() : 1,
+                               model == ModelRanks::one ? 1 : world.size());
+  const int pipeline = mesh_size(values, "pipeline-parallel", 1, 1);
+  if (model == ModelRanks::all && tensor * pipeline != world.size())
+    throw UsageError(
+        fmt::format("--tensor-parallel: found {} of {} ranks, expected all", tensor, world.size()),
+        "one model runs here, on all ranks in step; start as many ranks as it is to have");
   if (world.size() == 1) return Mesh::make(world, tensor, pipeline);
   agree(world, "the sonde binary", "sha256 " + sha256_file("/proc/self/exe"),
         "install the same build on every node");

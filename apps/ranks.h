@@ -12,7 +12,9 @@ void add_mesh_options(po::options_description& options);  // --tensor-parallel, 
 
 // Compares binaries, lowers every rank's CPU path to the least capable rank's, gives each rank its share of
 // its cores, and prints the layout (rank 0). Nothing of this with one rank.
-Mesh lay_out_ranks(const po::variables_map& values, Communicator& world);
+// How many ranks a model may be spread over. all: every rank runs the same model in step.
+enum class ModelRanks { one, several, all };
+Mesh lay_out_ranks(const po::variables_map& values, Communicator& world, ModelRanks model);
 
 // Ranks on this rank's node, which share its memory.
 int ranks_here(Communicator& world);

@@ -11,8 +11,9 @@
 #include "apps/model_options.h"
 #include "apps/progress.h"
 #include "apps/prompts.h"
+#include "apps/rank_lines.h"
+#include "apps/ranks.h"
 #include "io/hash.h"
-#include "io/resumable_lines.h"
 #include "io/table.h"
 #include "models/edit_file.h"
 #include "models/family.h"
@@ -70,6 +71,7 @@ po::options_description score_options() {
   add("out", po::value<std::string>(), "file to write");
   add_chat_options(o);
   add_model_options(o);
+  add_mesh_options(o);
   return o;
 }
 
@@ -267,7 +269,7 @@ std::string identity_of(const po::variables_map& values, const RunIdentity& run,
 
 }  // namespace
 
-int run_score(const Arguments& arguments) {
+int run_score(const Arguments& arguments, Communicator& world) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, score_options(), {"MODEL"}, values)) return 0;
   if (!values.count("out")) throw UsageError("--out is missing", "--help shows examples");
@@ -277,6 +279,8 @@ int run_score(const Arguments& arguments) {
   if (choices && values.count("ids")) throw UsageError("--choices needs --texts");
   if (!choices && values.count("answer")) throw UsageError("--answer needs --choices");
 
+  const bool speaks = world.rank() == 0;
+  const Mesh mesh = lay_out_ranks(values, world, ModelRanks::all);
   const ModelOptions model_options = read_model_options(values, values["MODEL"].as<std::string>());
   const ModelSpec spec = read_spec(ModelFiles::open(model_options.path), model_options.ignored);
   const FoundTokenizer tokenizer = find_tokenizer(model_options.path);
@@ -305,16 +309,17 @@ int run_score(const Arguments& arguments) {
   check_edits(edits.edits, spec, work.inputs, plan);
 
   const auto backend = make_backend(values);
-  const Model model = load_model(model_options, load_options(model_options, true), *backend,
+  const Model model = load_model(model_options, load_options(model_options, true, mesh), *backend,
                                  {.tokens = plan.largest_batch, .logits = true});
   const RunIdentity run = run_identity(model_options, *backend, model);
-  ResumableLines lines(values["out"].as<std::string>(), identity_of(values, run, work, edits.json));
-  fmt::print(stderr, "{} on {}, {} ({})\n{} {}, {} tokens\n", model.name, backend->describe(),
-             model_options.dtype, run.compute_path, work.prompts.ids.size(),
-             choices ? "questions" : "documents", plan.tokens);
+  RankLines lines(values["out"].as<std::string>(), identity_of(values, run, work, edits.json), world);
+  if (speaks)
+    fmt::print(stderr, "{} on {}, {} ({})\n{} {}, {} tokens\n", model.name, backend->describe(),
+               model_options.dtype, run.compute_path, work.prompts.ids.size(),
+               choices ? "questions" : "documents", plan.tokens);
   Totals totals;
   for (const std::string& line : lines.found()) totals.add(parse_json(line, "a line written before"));
-  if (totals.lines() > 0) fmt::print(stderr, "resuming: {} lines are there\n", totals.lines());
+  if (speaks && totals.lines() > 0) fmt::print(stderr, "resuming: {} lines are there\n", totals.lines());
   const std::size_t done = totals.lines();
   const std::size_t first = choices ? work.first[done] : document_behind(plan, done);
 
@@ -337,8 +342,11 @@ int run_score(const Arguments& arguments) {
         lines.append(json_line(*line));
         totals.add(*line);
       },
-      [&](const Progress& p) { progress(p); });
-  progress.finish();
+      [&](const Progress& p) {
+        world.beat();
+        if (speaks) progress(p);
+      });
+  if (speaks) progress.finish();
   lines.finish();
   totals.print();
   return 0;

@@ -18,6 +18,7 @@ const Help kHelp = {"store info|verify DIR | store diff A B | store merge OUT PA
                     "  sonde store info acts\n"
                     "  sonde store verify acts\n"
                     "  sonde store diff acts acts-again\n"
+                    "  sonde store diff acts acts-of-two-ranks --tolerance 5e-6\n"
                     "  sonde store merge acts part-1 part-2 part-3\n"};
 
 std::string shape_text(const std::vector<std::int64_t>& shape) {
@@ -78,9 +79,10 @@ int store_verify(const std::string& dir) {
   return 0;
 }
 
-int store_diff(const std::string& a, const std::string& b) {
-  const std::vector<std::string> differences = diff_stores(a, b);
-  if (differences.empty()) return fmt::print("identical: {} and {}\n", a, b), 0;
+int store_diff(const std::string& a, const std::string& b, double tolerance) {
+  const std::vector<std::string> differences = diff_stores(a, b, tolerance);
+  const std::string verdict = tolerance > 0 ? fmt::format("within {}", tolerance) : "identical";
+  if (differences.empty()) return fmt::print("{}: {} and {}\n", verdict, a, b), 0;
   for (const std::string& difference : differences) fmt::print("{}\n", difference);
   return 1;
 }
@@ -96,7 +98,9 @@ int store_merge(const std::vector<std::string>& folders) {
 
 int run_store(const Arguments& arguments) {
   po::options_description options("Options");
-  options.add_options()("json", "info: print the manifest as JSON");
+  options.add_options()("json", "info: print the manifest as JSON")(
+      "tolerance", po::value<double>()->default_value(0),
+      "diff: how far apart a site's values may be, relative to all of them (0: not a bit)");
   po::variables_map values;
   if (!parse_options(arguments, kHelp, options, {"action", "folders"}, values, true)) return 0;
   const auto action = values["action"].as<std::string>();
@@ -108,10 +112,14 @@ int run_store(const Arguments& arguments) {
                        "usage: sonde " + kHelp.usage);
   };
   if (values.count("json") && action != "info") throw UsageError("--json goes with `sonde store info`");
+  const auto tolerance = values["tolerance"].as<double>();
+  if (!(tolerance >= 0) || (tolerance > 0 && action != "diff"))
+    throw UsageError("--tolerance goes with `sonde store diff` and is at least 0");
   if (action == "info")
     return expect(folders.size() == 1, "1"), store_info(folders[0], values.count("json") > 0);
   if (action == "verify") return expect(folders.size() == 1, "1"), store_verify(folders[0]);
-  if (action == "diff") return expect(folders.size() == 2, "2"), store_diff(folders[0], folders[1]);
+  if (action == "diff")
+    return expect(folders.size() == 2, "2"), store_diff(folders[0], folders[1], tolerance);
   if (action == "merge")
     return expect(folders.size() >= 2, "OUT and at least one PART"), store_merge(folders);
   throw UsageError(fmt::format("store: found action '{}', expected info, verify, diff or merge", action),

@@ -23,6 +23,7 @@ Mesh Mesh::make(Communicator& world, int tensor, int pipeline) {
   mesh.data = world.split(p * tensor + t, d, "data");
   mesh.tensor = world.split(d * pipeline + p, t, "tensor");
   mesh.pipeline = world.split(d * tensor + t, p, "pipeline");
+  mesh.model = world.split(d, p * tensor + t, "model");
   return mesh;
 }
 

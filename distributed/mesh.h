@@ -19,6 +19,9 @@ struct Mesh {
   int data_index = 0, tensor_index = 0, pipeline_index = 0;  // of this rank
   // Ranks that differ in this axis alone.
   std::unique_ptr<Communicator> data, tensor, pipeline;
+  std::unique_ptr<Communicator> model;  // ranks that hold a model together, stage by stage
+
+  bool leads() const { return tensor_index == 0 && pipeline_index == 0; }  // the first rank of `model`
 
   // Of all of `world`: data is what is left; sizes that don't divide the ranks are a UsageError.
   static Mesh make(Communicator& world, int tensor, int pipeline);

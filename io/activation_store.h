@@ -131,8 +131,10 @@ struct StoreCheck {
 
 // Re-reads every block against its checksum; throws at the first that differs, naming shard, site and block.
 StoreCheck verify_store(const std::filesystem::path& dir);
-// The first differences of two stores in rows, metadata, statistics or identity; empty when identical.
-std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b);
+// The first differences of two stores in rows, metadata, statistics or identity; empty when identical. With a
+// tolerance: a site's values may be so far apart (relative, Frobenius), and statistics are left out.
+std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b,
+                                     double tolerance = 0);
 // Joins part stores (--part I/N, all N of one run, in any order) into what one run gives. Shards are linked
 // where the file system can, else copied; the parts stay as they are.
 void merge_stores(std::span<const std::filesystem::path> parts, const std::filesystem::path& out);

@@ -218,6 +218,10 @@ std::uint32_t crc32c(const void* data, std::size_t bytes, std::uint32_t before) 
   return crc32c({static_cast<const std::byte*>(data), bytes}, before);
 }
 
+std::uint32_t crc32c_join(std::uint32_t a, std::uint32_t b, std::uint64_t bytes_of_b) {
+  return multiply(a, x_to_the(8 * bytes_of_b)) ^ b;
+}
+
 namespace {
 
 void sha256_blocks(std::array<std::uint32_t, 8>& state, const std::byte* data, std::size_t blocks) {

@@ -15,6 +15,8 @@ namespace sonde {
 // CRC-32C of bytes; pass the crc of what came before to go on: crc32c(b, crc32c(a)) == crc32c(a + b).
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t before = 0);
 std::uint32_t crc32c(const void* data, std::size_t bytes, std::uint32_t before = 0);
+// crc32c(a + b) of the two sums and the length of b.
+std::uint32_t crc32c_join(std::uint32_t a, std::uint32_t b, std::uint64_t bytes_of_b);
 
 class Sha256 {
  public:

@@ -1,9 +1,10 @@
 // The checks of every op, once for all backends: shapes, dtypes and index ranges, then the backend's do_*
-// twin.
+// twin. An axis may be of size 0, where a rank holds none of it: then there is nothing to do.
 #include "kernels/backend.h"
 
 #include <algorithm>
 #include <initializer_list>
+#include <numeric>
 #include <vector>
 
 #include "runtime/profile.h"
@@ -115,6 +116,26 @@ void expect_groups(const char* op, std::int64_t heads, std::int64_t kv_heads) {
     fail("{}: {} query heads over {} kv heads, expected a multiple", op, heads, kv_heads);
 }
 
+// Without outputs or inputs: what a rank has of an axis with fewer units than ranks.
+class EmptyWeight : public Weight {
+ public:
+  EmptyWeight(std::int64_t n, std::int64_t k) : n_(n), k_(k) {}
+  std::int64_t n() const override { return n_; }
+  std::int64_t k() const override { return k_; }
+  std::int64_t bytes() const override { return 0; }
+
+ private:
+  std::int64_t n_, k_;
+};
+
+// The product of nothing.
+void fill_with_bias(Backend& backend, Tensor y, Tensor bias) {
+  if (bias.empty()) return backend.zero(y);
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(y.rows()));
+  std::iota(rows.begin(), rows.end(), 0);
+  backend.replace_rows(y, rows, bias.part(0, {1, y.width()}));
+}
+
 }  // namespace
 
 std::int64_t Documents::longest() const {
@@ -142,6 +163,7 @@ void Backend::dequantise(Tensor out, Tensor raw) {
 std::unique_ptr<Weight> Backend::prepare_weight(Tensor w, Precision precision) {
   const PhaseScope scope(Phase::load);
   expect("prepare_weight", "w", w, {kAny, kAny});
+  if (w.count() == 0) return std::make_unique<EmptyWeight>(w.dim(0), w.dim(1));
   return do_prepare_weight(w, precision);
 }
 
@@ -150,6 +172,8 @@ void Backend::linear(Tensor y, Tensor x, const Weight& w, Tensor bias) {
   expect("linear", "x", x, {kAny, w.k()});
   expect("linear", "y", y, {x.dim(0), w.n()});
   if (!bias.empty()) expect("linear", "bias", bias, {w.n()});
+  if (y.count() == 0) return;
+  if (w.k() == 0) return fill_with_bias(*this, y, bias);
   do_linear(y, x, w, bias);
 }
 
@@ -157,6 +181,7 @@ void Backend::embed(Tensor out, Tensor table, std::span<const std::int32_t> ids)
   if (table.rank != 2) fail("embed: table is {}, expected [V, D]", table.describe());
   expect("embed", "out", out, {static_cast<std::int64_t>(ids.size()), table.dim(1)});
   expect_range("embed", "id", ids, table.dim(0));
+  if (out.count() == 0) return;
   do_embed(out, table, ids);
 }
 
@@ -212,11 +237,13 @@ void Backend::norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float
   if (weight.dim(0) != 1 && weight.dim(0) != x.dim(1))
     fail("norm_heads: weight is {}, expected 1 or {} rows", weight.describe(), x.dim(1));
   expect_contiguous("norm_heads", "weight", weight);
+  if (y.count() == 0) return;
   do_norm_heads(kind, y, x, weight, eps);
 }
 
 void Backend::zero(Tensor y) {
   expect_like("zero", "y", y, y);
+  if (y.count() == 0) return;
   do_zero(y);
 }
 
@@ -224,12 +251,14 @@ void Backend::add(Tensor y, Tensor a, Tensor b) {
   expect_like("add", "y", y, y);
   expect_like("add", "a", a, y);
   expect_like("add", "b", b, y);
+  if (y.count() == 0) return;
   do_add(y, a, b);
 }
 
 void Backend::scale(Tensor y, Tensor x, float factor) {
   expect_like("scale", "y", y, y);
   expect_like("scale", "x", x, y);
+  if (y.count() == 0) return;
   do_scale(y, x, factor);
 }
 
@@ -237,6 +266,7 @@ void Backend::softcap(Tensor y, Tensor x, float cap) {
   expect_like("softcap", "y", y, y);
   expect_like("softcap", "x", x, y);
   if (!(cap > 0)) fail("softcap: found {}, expected above 0", cap);
+  if (y.count() == 0) return;
   do_softcap(y, x, cap);
 }
 
@@ -250,12 +280,14 @@ void Backend::rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, 
     fail("rope: the table turns {} values, expected at most the head's {}", 2 * table.cos.dim(1), x.dim(2));
   expect_count("rope", "positions", positions.size(), x.dim(0));
   expect_range("rope", "position", positions, table.cos.dim(0));
+  if (y.count() == 0) return;
   do_rope(y, x, positions, table, pairs);
 }
 
 void Backend::activate(Activation f, Tensor y, Tensor x) {
   expect_like("activate", "y", y, y);
   expect_like("activate", "x", x, y);
+  if (y.count() == 0) return;
   do_activate(f, y, x);
 }
 
@@ -263,6 +295,7 @@ void Backend::activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) {
   expect_like("activate_mul", "y", y, y);
   expect_like("activate_mul", "gate", gate, y);
   expect_like("activate_mul", "up", up, y);
+  if (y.count() == 0) return;
   do_activate_mul(f, y, gate, up);
 }
 
@@ -346,6 +379,7 @@ void Backend::gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows
   expect_rows("gather_rows", x, rows);
   if (y.rank < 1) fail("gather_rows: y is {}, expected rows", y.describe());
   expect("gather_rows", "y", y.reshape_row({y.width()}), {static_cast<std::int64_t>(rows.size()), x.width()});
+  if (y.count() == 0) return;
   do_gather_rows(y, x, rows);
 }
 
@@ -353,6 +387,7 @@ void Backend::replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor 
   expect_rows("replace_rows", x, rows);
   expect_distinct("replace_rows", rows);
   expect_values("replace_rows", values, x, rows.size());
+  if (x.count() == 0) return;
   do_replace_rows(x, rows, values);
 }
 

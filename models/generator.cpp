@@ -194,7 +194,8 @@ void Generator::State::begin(std::vector<Running> sequences) {
   const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(sequences.size()));
   slots = std::min(options.sequences, count);
   slot_rows = longest;
-  if (const std::int64_t each = cache_bytes(spec, 1, longest); options.cache_limit > 0 && each > 0) {
+  if (const std::int64_t each = cache_bytes(model.shard.part_of(spec), 1, longest);
+      options.cache_limit > 0 && each > 0) {
     slots = std::min(slots, options.cache_limit / each);
     if (slots == 0)
       fail_hint("fewer --max-new, or a smaller --context",
@@ -202,7 +203,7 @@ void Generator::State::begin(std::vector<Running> sequences) {
                 options.cache_limit);
   }
   waiting.assign(std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
-  const std::int64_t width = spec.n_kv_heads * spec.d_head, rows = slots * slot_rows;
+  const std::int64_t width = model.shard.kv_heads.size() * spec.d_head, rows = slots * slot_rows;
   k_memory = backend.allocate(spec.n_layers * rows * width * 4);
   v_memory = backend.allocate(spec.n_layers * rows * width * 4);
   cache.k = k_memory.tensor(DType::f32, {spec.n_layers, rows, width});

@@ -71,7 +71,7 @@ class Generator {
   // is never read.
   void replay(const std::vector<KnownText>& texts, std::size_t first_prompt);
 
-  // Bytes of keys and values for sequences of up to `longest` tokens.
+  // Bytes of keys and values, of a model or a rank's part of it, for sequences of up to `longest` tokens.
   static std::int64_t cache_bytes(const ModelSpec& spec, std::int64_t sequences, std::int64_t longest);
 
  private:

@@ -27,7 +27,8 @@ Hooks::Hooks(Backend& backend, std::int64_t n_layers)
       flags_(static_cast<std::size_t>(kHooks * n_layers), 0),
       copies_(backend.make_row_copies()) {}
 
-void Hooks::capture(std::span<const Site> sites, CaptureSink& sink) {
+void Hooks::capture(std::span<const Site> sites, CaptureSink& sink, Columns columns) {
+  columns_ = columns;
   sonde_check(sink_ == nullptr || sink_ == &sink, "one sink takes all captures");
   sink_ = &sink;
   for (Site site : sites) flags_[index(site)] |= kCaptured;
@@ -117,21 +118,44 @@ Hooks::Found Hooks::find(std::span<const std::int32_t> tokens, std::int64_t firs
 }
 
 void Hooks::run(Site site, Tensor x, std::int64_t first_row) {
+  edit_rows(site, x, first_row);
+  if (captured(site)) capture_rows(site, x, first_row);
+}
+
+void Hooks::run(Site site, Tensor x, TensorGroup& group, std::int64_t first_row) {
+  if (group.alone()) return run(site, x, first_row);
+  if (edited(site)) {
+    const Tensor whole = group.whole(site.hook, x);
+    edit_rows(site, whole, first_row);
+    group.take_part(site.hook, x, whole);
+  }
+  if (captured(site)) capture_rows(site, x, first_row, columns_ == Columns::own ? nullptr : &group);
+}
+
+void Hooks::edit_rows(Site site, Tensor x, std::int64_t first_row) {
   for (std::size_t e = 0; e < edits_.size(); ++e)
     if (edits_[e].site == site) run(edits_[e], chosen_[e], x, first_row);
+}
 
-  if ((flags_[index(site)] & kCaptured) == 0) return;
+// group: x holds this rank's columns, and those of all are wanted.
+void Hooks::capture_rows(Site site, Tensor x, std::int64_t first_row, TensorGroup* group) {
   const PhaseScope scope(Phase::capture);
   const Found found = find(selected_, first_row, x.rows());
   if (found.rows.empty()) return;
+  const bool all = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();
+  if (group != nullptr) {
+    const Tensor rows = group->whole(site.hook, all ? x : gathered(x, found.rows));
+    sink_->put(site, sink_->takes_device_rows() ? rows : backend_.on_host(rows, whole_rows_),
+               found.index.front());
+    return;
+  }
   if (copies_ != nullptr && !sink_->takes_device_rows()) {
     deliver(RowCopies::kMost - 1);
     copies_->copy(x, found.rows);
     on_the_way_.emplace_back(site, found.index.front());
     return;
   }
-  const bool whole = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();
-  sink_->put(site, whole ? x : gathered(x, found.rows), found.index.front());
+  sink_->put(site, all ? x : gathered(x, found.rows), found.index.front());
 }
 
 // The sink works on a capture while the device computes what follows it.

@@ -10,6 +10,7 @@
 
 #include "kernels/backend.h"
 #include "models/edit.h"
+#include "models/tensor_group.h"
 #include "runtime/capture_sink.h"
 #include "runtime/error.h"
 #include "runtime/hook.h"
@@ -40,11 +41,14 @@ struct Batch {
   const KeyCache* cache = nullptr;
 };
 
+// What a sink gets of a point whose columns the ranks of a tensor group share out.
+enum class Columns : bool { whole, own };
+
 class Hooks {
  public:
   Hooks(Backend& backend, std::int64_t n_layers);
 
-  void capture(std::span<const Site> sites, CaptureSink& sink);
+  void capture(std::span<const Site> sites, CaptureSink& sink, Columns columns = Columns::whole);
   void edit(Edit edit, const HookSizes& sizes);  // checks it
 
   bool active(Site site) const { return flags_[index(site)] != 0; }
@@ -62,6 +66,11 @@ class Hooks {
   // The point itself. x [n, ...]: rows first_row .. first_row + n of the batch (or of the selected tokens).
   void at(Site site, Tensor x, std::int64_t first_row = 0) {
     if (flags_[index(site)] != 0) run(site, x, first_row);
+  }
+  // Where a rank of `group` holds some columns of x: edits see the whole row and each rank takes its part of
+  // it; what is captured is whole, unless the sink takes its own columns.
+  void at(Site site, Tensor x, TensorGroup& group, std::int64_t first_row = 0) {
+    if (flags_[index(site)] != 0) run(site, x, group, first_row);
   }
 
  private:
@@ -85,6 +94,10 @@ class Hooks {
   };
   Chosen choose(const Edit& edit, const Batch& batch) const;
   void run(Site site, Tensor x, std::int64_t first_row);
+  void run(Site site, Tensor x, TensorGroup& group, std::int64_t first_row);
+  bool captured(Site site) const { return (flags_[index(site)] & kCaptured) != 0; }
+  void edit_rows(Site site, Tensor x, std::int64_t first_row);
+  void capture_rows(Site site, Tensor x, std::int64_t first_row, TensorGroup* group = nullptr);
   void run(const Edit& edit, const Chosen& chosen, Tensor x, std::int64_t first_row);
   // Rows of x that hold these ascending tokens, and which of them those are.
   struct Found {
@@ -98,13 +111,15 @@ class Hooks {
   std::int64_t n_layers_;
   std::vector<std::uint8_t> flags_;  // [hook][layer]
   CaptureSink* sink_ = nullptr;
+  Columns columns_ = Columns::whole;
   std::vector<Edit> edits_;
   std::vector<Chosen> chosen_;          // per edit
   std::vector<std::int32_t> selected_;  // tokens of this batch to capture
   std::vector<std::int32_t> starts_;    // of the batch's sequences
   std::vector<std::int64_t> documents_;
   bool reduced_ = false;
-  Buffer gathered_;  // of a capture
+  Buffer gathered_;    // of a capture
+  Buffer whole_rows_;  // of a capture by several ranks, on the host
   std::unique_ptr<RowCopies> copies_;
   std::deque<std::pair<Site, std::int64_t>> on_the_way_;  // in copies_: site, first row
   Buffer given_, values_;                                 // of an edit, on the host and where it runs

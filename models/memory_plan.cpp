@@ -19,14 +19,16 @@ Part stacked_as(Part part) {
 }
 
 void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpec& spec,
-                 const LoadOptions& options) {
+                 const TensorShard& shard, const LoadOptions& options) {
   const std::int64_t value = options.precision == Precision::bf16 ? 2 : 4;
   std::map<std::tuple<int, int, Part>, std::int64_t> weights;  // layer, expert, part: bytes
   for (const TensorRow& row : tensors_of(files, spec)) {
     const FileTensor& tensor = find_tensor(files, row, spec.n_experts);
     const DType dtype = tensor.view.dtype;
-    const std::int64_t count = row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
-    const bool kept = options.in_memory == WeightsInMemory::quantised && is_quantised(dtype);
+    const Slab slab = shard.slab(row);
+    const std::int64_t count = slab.row_count() * slab.columns.size();
+    const bool kept = options.in_memory == WeightsInMemory::quantised && is_quantised(dtype) &&
+                      slab.columns.size() % info(dtype).block_values == 0;
     const std::int64_t prepared = kept ? bytes_of(dtype, count) : count * value;
     if (row.part == Part::embed) {
       plan.tables += bytes_of(dtype, count);
@@ -69,12 +71,15 @@ std::string DeviceMemoryPlan::describe() const {
                      size(weights - resident), size(weights), size(has));
 }
 
-DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, const ModelSpec& spec,
+DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, const ModelSpec& whole,
                                     const LoadOptions& options, const RunNeeds& run) {
   DeviceMemoryPlan plan;
   plan.has = backend.memory_left();
   if (plan.has < 0) return {};
-  add_weights(plan, files, spec, options);
+  const Communicator* group = options.tensor_group;
+  const TensorShard shard = TensorShard::of(whole, group ? group->rank() : 0, group ? group->size() : 1);
+  const ModelSpec spec = shard.part_of(whole);
+  add_weights(plan, files, whole, shard, options);
   // Two buffers of captured rows are as wide as the widest point.
   const std::int64_t widest = std::max({(spec.n_heads + 2 * spec.n_kv_heads) * spec.d_head, spec.d_model,
                                         spec.d_mlp, spec.n_experts > 0 ? spec.d_expert : 0});

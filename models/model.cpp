@@ -1,154 +1,26 @@
 #include "models/model.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
-#include <random>
 #include <tuple>
 
+#include "distributed/agreement.h"
 #include "io/hash.h"
 #include "models/family.h"
 #include "models/tensor_table.h"
+#include "models/weight_source.h"
 #include "runtime/error.h"
 #include "runtime/profile.h"
 
 namespace sonde {
 namespace {
 
-// A tensor's values in float32, wherever they come from: a file, or a random generator.
-class WeightSource {
- public:
-  virtual ~WeightSource() = default;
-  virtual void read(const TensorRow& row, Tensor out /*f32, row.shape*/) = 0;
-  // The rows as they are stored, or none where they can only be read.
-  virtual std::vector<RawRow> raw_rows(const TensorRow&) { return {}; }
-};
-
-// The row of the file that holds row r of ours.
-std::int64_t stored_row(const TensorRow& row, std::int64_t r) {
-  const std::int64_t rows = row.shape[0];
-  if (row.order == RowOrder::interleaved_pairs) {
-    const std::int64_t e = rows / row.heads, head = r / e, half = r % e / (e / 2), i = r % (e / 2);
-    return head * e + 2 * i + half;
-  }
-  if (row.order == RowOrder::qkv_per_head) {
-    const std::int64_t e = rows / row.heads / 3, third = r / (row.heads * e), head = r / e % row.heads;
-    return (head * 3 + third) * e + r % e;
-  }
-  return r;
-}
-
-// values [n] as the file stores them become those of the row's shape.
-void restore_order(const TensorRow& row, Tensor values) {
-  const std::int64_t rows = row.shape[0], width = values.count() / rows;
-  float* out = values.f32();
-  if (row.transposed || row.order != RowOrder::plain) {
-    const std::vector<float> stored(out, out + values.count());
-    const auto at = [&](std::int64_t r, std::int64_t c) {
-      return row.transposed ? c * rows + r : stored_row(row, r) * width + c;
-    };
-    for (std::int64_t r = 0; r < rows; ++r)
-      for (std::int64_t c = 0; c < width; ++c)
-        out[r * width + c] = stored[static_cast<std::size_t>(at(r, c))];
-  }
-  if (row.plus != 0)
-    for (std::int64_t i = 0; i < values.count(); ++i) out[i] += row.plus;
-}
-
-// What the file stores of a row: the tensor, or an expert's slice of it.
-Tensor stored_view(const FileTensor& tensor, const TensorRow& row) {
-  return row.stacked ? tensor.view.slice_rows(row.expert, 1) : tensor.view;
-}
-
-void refuse_nonfinite(const FileTensor& tensor, Tensor values, std::int64_t first_element = 0) {
-  const float* x = values.f32();
-  const std::int64_t n = values.count();
-  float sum = 0;  // NaN or infinity times zero is NaN and stays
-#pragma omp parallel for simd reduction(+ : sum)
-  for (std::int64_t i = 0; i < n; ++i) sum += x[i] * 0.0f;
-  if (sum == 0) return;
-  std::int64_t bad = 0;
-  while (std::isfinite(x[bad])) ++bad;
-  fail_hint("the weights are damaged; fetch the file again",
-            "{}: tensor {}: element {} is {}, expected a finite number", tensor.file.string(), tensor.name,
-            first_element + bad, x[bad]);
-}
-
-class FileWeights : public WeightSource {
- public:
-  FileWeights(const ModelFiles& files, std::int64_t experts)
-      : files_(files), experts_(experts), host_(make_cpu_backend()) {}
-
-  void read(const TensorRow& row, Tensor out) override {
-    const FileTensor& tensor = find_tensor(files_, row, experts_);
-    const Tensor flat(out.data, DType::f32, {out.count()});
-    host_->dequantise(flat, stored_view(tensor, row));
-    refuse_nonfinite(tensor, flat);
-    restore_order(row, flat);
-  }
-
-  std::vector<RawRow> raw_rows(const TensorRow& row) override {
-    const FileTensor& tensor = find_tensor(files_, row, experts_);
-    if (!is_quantised(tensor.view.dtype) || row.transposed || row.plus != 0) return {};
-    const Tensor view = stored_view(tensor, row);
-    check_rows(tensor, view, row.shape[1]);
-    const std::int64_t bytes = bytes_of(view.dtype, row.shape[1]);
-    std::vector<RawRow> rows;
-    for (std::int64_t r = 0; r < row.shape[0]; ++r)
-      rows.push_back({view.data + stored_row(row, r) * bytes, view.dtype});
-    return rows;
-  }
-
- private:
-  // The values are looked at once, some rows at a time.
-  void check_rows(const FileTensor& tensor, Tensor view, std::int64_t width) {
-    const Tensor rows(view.data, view.dtype, {view.count() / width, width});
-    const std::int64_t at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / width);
-    const OwnedTensor values = make_tensor(DType::f32, {at_once * width});
-    for (std::int64_t first = 0; first < rows.rows(); first += at_once) {
-      const std::int64_t n = std::min(at_once, rows.rows() - first);
-      const Tensor some = values.view.slice_rows(0, n * width);
-      host_->dequantise(some, rows.slice_rows(first, n));
-      refuse_nonfinite(tensor, some, first * width);
-    }
-  }
-
- public:
-  void check_embedding(const FileTensor& tensor) { check_rows(tensor, tensor.view, tensor.view.width()); }
-
- private:
-  const ModelFiles& files_;
-  std::int64_t experts_;
-  std::unique_ptr<Backend> host_;  // reads what the host has mapped, whatever runs the model
-};
-
-class RandomWeights : public WeightSource {
- public:
-  explicit RandomWeights(std::uint64_t seed) : generator_(seed) {}
-
-  void read(const TensorRow& row, Tensor out) override {
-    const bool norm = is_norm(row.part);
-    const float scale =
-        norm || row.shape.size() == 1 ? 0.1f : 1 / std::sqrt(static_cast<float>(row.shape.back()));
-    std::normal_distribution<float> normal(norm ? 1.0f : 0.0f, scale);
-    // A short pattern repeated with a stride: drawing billions of normals would take longer than the
-    // benchmark.
-    std::vector<float> pattern(65521);
-    for (float& x : pattern) x = normal(generator_);
-    for (std::int64_t i = 0; i < out.count(); ++i)
-      out.f32()[i] = pattern[static_cast<std::size_t>(i) % pattern.size()];
-  }
-
- private:
-  std::mt19937_64 generator_;
-};
-
-// Builds Model's weights from the rows of the tensor table.
+// Builds a rank's weights from the rows of the tensor table.
 class Builder {
  public:
-  Builder(const ModelSpec& spec, const std::vector<TensorRow>& table, WeightSource& source,
-          const LoadOptions& options, Backend& backend)
-      : spec_(spec), source_(source), options_(options), backend_(backend) {
+  Builder(Model& model, const std::vector<TensorRow>& table, WeightSource& source, const LoadOptions& options,
+          Backend& backend)
+      : model_(model), source_(source), options_(options), backend_(backend) {
     for (const TensorRow& row : table) rows_[{row.layer, row.expert, row.part}].push_back(&row);
   }
 
@@ -162,21 +34,17 @@ class Builder {
   std::unique_ptr<Weight> weight(std::initializer_list<Part> parts, int layer = -1, int expert = -1) {
     const std::vector<const TensorRow*> rows = rows_of(parts, layer, expert);
     if (rows.empty()) return nullptr;
-    const bool linear = is_block_linear(rows[0]->part);
+    const Part part = rows[0]->part;
+    const bool linear = is_block_linear(part);
     if (options_.in_memory == WeightsInMemory::quantised &&
-        (linear || rows[0]->part == Part::head || rows[0]->part == Part::embed)) {
-      std::vector<RawRow> raw;
-      for (const TensorRow* row : rows) {
-        const std::vector<RawRow> some = source_.raw_rows(*row);
-        if (some.empty()) raw.clear();
-        if (some.empty()) break;
-        raw.insert(raw.end(), some.begin(), some.end());
-      }
-      if (!raw.empty()) return backend_.keep_weight(std::move(raw), rows[0]->shape[1], options_.precision);
-    }
-    OwnedTensor w = stack(rows);
-    if (options_.weights != WeightFormat::as_stored && linear) fake_quantise(w.view, options_.weights);
-    return backend_.prepare_weight(w.view, options_.precision);
+        (linear || part == Part::head || part == Part::embed))
+      if (auto kept = keep(rows)) return kept;
+    const Share columns = model_.shard.slab(*rows[0]).columns;
+    if (options_.weights == WeightFormat::as_stored || !linear)
+      return backend_.prepare_weight(stack(rows, columns).view, options_.precision);
+    const OwnedTensor w = stack(rows, {0, rows[0]->shape[1]});  // scales are of whole rows
+    fake_quantise(w.view, options_.weights);
+    return backend_.prepare_weight(w.view.slice_columns(columns.begin, columns.size()), options_.precision);
   }
 
   BlockWeights block(int l) {
@@ -192,18 +60,22 @@ class Builder {
     b.attn_out = weight({Part::attn_out}, l);
     b.attn_out_bias = tensor(Part::attn_out_bias, l);
     b.router = weight({Part::router}, l);
-    const int experts = spec_.has_experts(l) ? static_cast<int>(spec_.n_experts) : 0;
-    for (int e = experts > 0 ? 0 : -1; e < experts; ++e) {
-      MlpWeights& mlp = b.mlps.emplace_back();
-      mlp.up = weight({Part::gate_up, Part::gate, Part::up}, l, e);
-      mlp.up_bias = stack_on_device({Part::gate_bias, Part::up_bias}, l, e);
-      mlp.down = weight({Part::down}, l, e);
-      mlp.down_bias = stack_on_device({Part::down_bias}, l, e);
-    }
+    if (!model_.spec.has_experts(l)) b.mlps.push_back(mlp(l, -1));
+    for (std::int64_t e = model_.shard.experts.begin; b.router && e < model_.shard.experts.end; ++e)
+      b.mlps.push_back(mlp(l, static_cast<int>(e)));
     return b;
   }
 
  private:
+  MlpWeights mlp(int l, int expert) {
+    MlpWeights mlp;
+    mlp.up = weight({Part::gate_up, Part::gate, Part::up}, l, expert);
+    mlp.up_bias = stack_on_device({Part::gate_bias, Part::up_bias}, l, expert);
+    mlp.down = weight({Part::down}, l, expert);
+    mlp.down_bias = stack_on_device({Part::down_bias}, l, expert);
+    return mlp;
+  }
+
   std::vector<const TensorRow*> rows_of(std::initializer_list<Part> parts, int layer, int expert = -1) const {
     std::vector<const TensorRow*> rows;
     for (Part part : parts)
@@ -213,26 +85,54 @@ class Builder {
   }
 
   OwnedTensor stack_on_device(std::initializer_list<Part> parts, int layer, int expert = -1) {
-    return backend_.on_device(stack(rows_of(parts, layer, expert)));
+    const std::vector<const TensorRow*> rows = rows_of(parts, layer, expert);
+    if (rows.empty()) return {};
+    OwnedTensor host = stack(rows, model_.shard.slab(*rows[0]).columns);
+    return host.view.count() == 0 ? OwnedTensor{} : backend_.on_device(std::move(host));
   }
 
-  // Tensors below each other: f32 [sum of rows, K] or [sum], empty without any.
-  OwnedTensor stack(const std::vector<const TensorRow*>& rows) {
+  // The rows as the file has them, or null where one of them has to be expanded.
+  std::unique_ptr<Weight> keep(const std::vector<const TensorRow*>& rows) {
+    std::vector<RawRow> raw;
+    const Slab first = model_.shard.slab(*rows[0]);
+    if (first.columns.size() == 0) return nullptr;
+    for (const TensorRow* row : rows) {
+      const Slab slab = model_.shard.slab(*row);
+      const std::vector<RawRow> some = source_.raw_rows(*row, slab);
+      if (some.empty() && slab.row_count() > 0) {
+        if (first.columns.size() < row->shape[1]) ++model_.cut_weights;
+        return nullptr;
+      }
+      raw.insert(raw.end(), some.begin(), some.end());
+    }
+    if (raw.empty()) return nullptr;
+    return backend_.keep_weight(std::move(raw), first.columns.size(), options_.precision);
+  }
+
+  // This rank's rows of tensors below each other, or these columns of them: f32 [sum of rows, K] or [sum],
+  // empty without any tensor.
+  OwnedTensor stack(const std::vector<const TensorRow*>& rows, Share columns) {
     if (rows.empty()) return {};
     const bool matrix = rows[0]->shape.size() > 1;
-    const std::int64_t width = matrix ? rows[0]->shape[1] : 1;
+    std::vector<Slab> slabs;
     std::int64_t count = 0;
-    for (const TensorRow* row : rows) count += row->shape[0];
-    OwnedTensor out = matrix ? make_tensor(DType::f32, {count, width}) : make_tensor(DType::f32, {count});
-    std::int64_t at = 0;
     for (const TensorRow* row : rows) {
-      source_.read(*row, out.view.slice_rows(at, row->shape[0]));
-      at += row->shape[0];
+      slabs.push_back(model_.shard.slab(*row));
+      slabs.back().columns = columns;
+      count += slabs.back().row_count();
+    }
+    OwnedTensor out =
+        matrix ? make_tensor(DType::f32, {count, columns.size()}) : make_tensor(DType::f32, {count});
+    std::int64_t at = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const std::int64_t n = slabs[i].row_count();
+      source_.read(*rows[i], slabs[i], out.view.slice_rows(at, n));
+      at += n;
     }
     return out;
   }
 
-  const ModelSpec& spec_;
+  Model& model_;
   std::map<std::tuple<int, int, Part>, std::vector<const TensorRow*>> rows_;  // layer, expert, part
   WeightSource& source_;
   const LoadOptions& options_;
@@ -241,28 +141,75 @@ class Builder {
 
 void build(Model& model, const std::vector<TensorRow>& table, WeightSource& source,
            const LoadOptions& options, Backend& backend) {
-  Builder builder(model.spec, table, source, options, backend);
+  Builder builder(model, table, source, options, backend);
   model.positions = builder.tensor(Part::positions);
   for (int l = 0; l < static_cast<int>(model.spec.n_layers); ++l) model.blocks.push_back(builder.block(l));
   model.ln_final = builder.norm(Part::ln_final, Part::ln_final_bias);
   if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
 }
 
-std::string fingerprint_of(const ModelSpec& spec, const ModelFiles& files,
-                           const std::vector<TensorRow>& table) {
+// The stored tensors, a stack of experts once.
+std::vector<const FileTensor*> stored_tensors(const Model& model, const std::vector<TensorRow>& table) {
   std::vector<const FileTensor*> tensors;
   for (const TensorRow& row : table)
-    if (row.expert <= 0 || !row.stacked) tensors.push_back(&find_tensor(files, row, spec.n_experts));
-  std::vector<std::uint32_t> sums(tensors.size());
-#pragma omp parallel for schedule(dynamic)
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& view = tensors[i]->view;
-    sums[i] = crc32c(view.data, static_cast<std::size_t>(bytes_of(view.dtype, view.count())));
+    if (row.expert <= 0 || !row.stacked)
+      tensors.push_back(&find_tensor(model.files, row, model.spec.n_experts));
+  return tensors;
+}
+
+// Of some bytes of each tensor, for ranks that read different ones: they shall be of the same files.
+std::string sample_of(const std::vector<const FileTensor*>& tensors) {
+  std::string text;
+  for (const FileTensor* tensor : tensors) {
+    const std::int64_t bytes = bytes_of(tensor->view.dtype, tensor->view.count());
+    const std::int64_t n = std::min<std::int64_t>(bytes, 1024);
+    std::uint32_t sum = 0;
+    for (const std::int64_t first : {std::int64_t{0}, (bytes - n) / 2, bytes - n})
+      sum = crc32c(tensor->view.data + first, static_cast<std::size_t>(n), sum);
+    text += fmt::format("{} {} {:08x}\n", tensor->name, tensor->view.describe(), sum);
   }
-  std::string text = spec.to_json().dump() + "\n";
-  for (std::size_t i = 0; i < tensors.size(); ++i)
-    text += fmt::format("{} {} {:08x}\n", tensors[i]->name, tensors[i]->view.describe(), sums[i]);
   return sha256_hex(text);
+}
+
+// The ranks that share the model read a piece of every tensor each.
+std::string fingerprint_of(const Model& model, const std::vector<TensorRow>& table, Communicator& ranks) {
+  const std::vector<const FileTensor*> tensors = stored_tensors(model, table);
+  if (ranks.size() > 1)
+    agree(ranks, "the model", "sha256 " + sample_of(tensors), "give every rank the same MODEL");
+  const auto n = static_cast<std::int64_t>(tensors.size());
+  const auto piece = [&](std::int64_t i, int rank) {
+    const Tensor& view = tensors[static_cast<std::size_t>(i)]->view;
+    return share_of(bytes_of(view.dtype, view.count()), rank, ranks.size());
+  };
+  std::vector<std::int64_t> mine(tensors.size()),
+      all(tensors.size() * static_cast<std::size_t>(ranks.size()));
+#pragma omp parallel for schedule(dynamic)
+  for (std::int64_t i = 0; i < n; ++i) {
+    const Share bytes = piece(i, ranks.rank());
+    mine[static_cast<std::size_t>(i)] = crc32c(tensors[static_cast<std::size_t>(i)]->view.data + bytes.begin,
+                                               static_cast<std::size_t>(bytes.size()));
+  }
+  ranks.all_gather(std::span(all), std::span<const std::int64_t>(mine));
+  std::string text = model.spec.to_json().dump() + "\n";
+  for (std::int64_t i = 0; i < n; ++i) {
+    std::uint32_t sum = 0;
+    for (int r = 0; r < ranks.size(); ++r)
+      sum = crc32c_join(sum, static_cast<std::uint32_t>(all[static_cast<std::size_t>(r * n + i)]),
+                        static_cast<std::uint64_t>(piece(i, r).size()));
+    const FileTensor& tensor = *tensors[static_cast<std::size_t>(i)];
+    text += fmt::format("{} {} {:08x}\n", tensor.name, tensor.view.describe(), sum);
+  }
+  return sha256_hex(text);
+}
+
+// The rows of the embedding that this rank looks up, as the file has them.
+Tensor embedding_rows(Model& model, const std::vector<TensorRow>& table, WeightSource& source) {
+  const TensorRow& row = table.front();
+  const FileTensor& tensor = find_tensor(model.files, row, 0);
+  const Share& vocab = model.shard.vocab;
+  if (vocab.size() == 0) return {};
+  source.check(row, {{vocab}, {0, row.shape[1]}});
+  return tensor.view.slice_rows(vocab.begin, vocab.size());
 }
 
 }  // namespace
@@ -276,45 +223,36 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
   if (options.in_memory == WeightsInMemory::quantised && options.weights != WeightFormat::as_stored)
     throw UsageError("--weights-in-memory quantised keeps the file's weights; --weights changes them");
 
-  Model model{.spec = std::move(spec),
-              .precision = options.precision,
-              .name = files.name(),
-              .fingerprint = {},
-              .files = std::move(files),
-              .embed = {},
-              .embed_memory = {},
-              .blocks = {},
-              .positions = {},
-              .ln_final = {},
-              .head = {}};
-  model.fingerprint = fingerprint_of(model.spec, model.files, table);
-  FileWeights source(model.files, model.spec.n_experts);
-  const FileTensor& embed = find_tensor(model.files, table.front(), 0);
-  source.check_embedding(embed);
-  model.embed = backend.on_device(embed.view, model.embed_memory.buffer);
-  build(model, table, source, options, backend);
+  Model model;
+  model.spec = std::move(spec);
+  model.precision = options.precision;
+  model.name = files.name();
+  model.files = std::move(files);
+  const auto alone = make_single();
+  Communicator& ranks = options.tensor_group ? *options.tensor_group : *alone;
+  model.tensor_group = options.tensor_group;
+  model.shard = TensorShard::of(model.spec, ranks.rank(), ranks.size());
+  model.fingerprint = fingerprint_of(model, table, ranks);
+  const auto source = file_weights(model.files, model.spec.n_experts);
+  model.embed = backend.on_device(embedding_rows(model, table, *source), model.embed_memory.buffer);
+  build(model, table, *source, options, backend);
   return model;
 }
 
 Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint64_t seed, Backend& backend) {
-  Model model{.spec = spec,
-              .precision = options.precision,
-              .name = spec.family + "-random",
-              .fingerprint = fmt::format("random-{}", seed),
-              .files = {},
-              .embed = {},
-              .embed_memory = {},
-              .blocks = {},
-              .positions = {},
-              .ln_final = {},
-              .head = {}};
-  RandomWeights source(seed);
+  Model model;
+  model.spec = spec;
+  model.precision = options.precision;
+  model.name = spec.family + "-random";
+  model.fingerprint = fmt::format("random-{}", seed);
+  model.shard = TensorShard::of(spec, 0, 1);
+  const auto source = random_weights(seed);
   const std::vector<TensorRow> table = name_tensors(spec, gguf_names());
   model.embed_memory = make_tensor(DType::f32, {spec.vocab, spec.d_model});
-  source.read(table.front(), model.embed_memory.view);
+  source->read(table.front(), model.shard.slab(table.front()), model.embed_memory.view);
   model.embed_memory = backend.on_device(std::move(model.embed_memory));
   model.embed = model.embed_memory.view;
-  build(model, table, source, options, backend);
+  build(model, table, *source, options, backend);
   return model;
 }
 

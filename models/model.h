@@ -6,11 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "distributed/communicator.h"
 #include "io/model_files.h"
 #include "kernels/backend.h"
 #include "models/config_reader.h"
 #include "models/fake_quantise.h"
 #include "models/spec.h"
+#include "models/tensor_shard.h"
 
 namespace sonde {
 
@@ -22,10 +24,12 @@ struct LoadOptions {
   WeightFormat weights = WeightFormat::as_stored;
   WeightsInMemory in_memory = WeightsInMemory::prepared;
   IgnoredKeys ignored;
-  bool head = true;  // false: logits are never asked for, the head is not prepared
+  bool head = true;                      // false: logits are never asked for, the head is not prepared
+  Communicator* tensor_group = nullptr;  // ranks that share the model's layers; null: this one has them whole
 };
 
-// Tensors that a model does not have are empty, weights null.
+// Tensors that a model does not have are empty, weights null. Sizes are this rank's share; one that holds no
+// head or neuron has weights without rows or columns.
 struct NormWeights {
   OwnedTensor weight, bias;  // [D]
 };
@@ -34,7 +38,7 @@ struct MlpWeights {
   std::unique_ptr<Weight> up;    // gated: [2F, D], gate above up; else [F, D]
   OwnedTensor up_bias;           // as up
   std::unique_ptr<Weight> down;  // [D, F]
-  OwnedTensor down_bias;         // [D]
+  OwnedTensor down_bias;         // [D], on the tensor group's first rank alone: added once to the sum
 };
 
 // q, k and v stacked to one GEMM, gate and up to another.
@@ -44,13 +48,15 @@ struct BlockWeights {
   OwnedTensor qkv_bias;              // [(H + 2K) * E]
   OwnedTensor q_norm, k_norm;        // [E], [heads, E] or [heads * E]
   std::unique_ptr<Weight> attn_out;  // [D, H * E]
-  OwnedTensor attn_out_bias;         // [D]
-  std::unique_ptr<Weight> router;    // [X, D]
-  std::vector<MlpWeights> mlps;      // one, or one per expert
+  OwnedTensor attn_out_bias;         // [D], on the tensor group's first rank alone
+  std::unique_ptr<Weight> router;    // [X, D], X of the whole model
+  std::vector<MlpWeights> mlps;      // one, or one per expert of this rank
 };
 
 struct Model {
-  ModelSpec spec;
+  ModelSpec spec;  // of the whole model
+  TensorShard shard;
+  Communicator* tensor_group = nullptr;  // as LoadOptions
   Precision precision;
   std::string name;          // folder or file name
   std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
@@ -61,6 +67,7 @@ struct Model {
   OwnedTensor positions;         // f32 [context, D] where positions are learned
   NormWeights ln_final;          // [D]
   std::unique_ptr<Weight> head;  // [V, D]; null when not asked for
+  std::int64_t cut_weights = 0;  // kept as stored they would cut blocks between ranks: these are expanded
 
   // Reads, checks and prepares every weight. NaN or infinity in a weight is an Error that names the tensor.
   static Model load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend);

@@ -1,5 +1,7 @@
 #include "models/scoring.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -9,23 +11,61 @@
 namespace sonde {
 namespace {
 
-// Turns rows of logits into the log-probability of each one's target.
+// Turns rows of logits into the log-probability of each one's target. Ranks that share the vocabulary have
+// some columns of the rows each; of a row they exchange two numbers.
 class LogProbSink : public CaptureSink {
  public:
-  explicit LogProbSink(Backend& backend) : backend_(backend) {}
+  LogProbSink(const Model& model, Backend& backend)
+      : backend_(backend), ranks_(model.tensor_group), vocab_(model.shard.vocab) {}
 
   bool takes_device_rows() const override { return true; }
 
   std::vector<std::int32_t> targets;  // of the batch's selected tokens
   std::vector<double> log_probs;
 
+  void begin() {
+    log_probs.assign(targets.size(), 0);
+    log_sums_.assign(targets.size(), -std::numeric_limits<double>::infinity());
+  }
   void put(Site, Tensor rows, std::int64_t row0) override {
     const auto at = static_cast<std::size_t>(row0), n = static_cast<std::size_t>(rows.rows());
+    if (ranks_ != nullptr) return put_columns(rows, at, n);
     backend_.log_softmax_at(std::span(log_probs).subspan(at, n), rows, std::span(targets).subspan(at, n));
+  }
+  // log p = logit of the target - log of the sum of all exp, each of them on some rank.
+  void end() {
+    if (ranks_ == nullptr) return;
+    std::vector<double> largest = log_sums_;
+    ranks_->all_reduce(std::span(largest), Reduce::max);
+    for (std::size_t i = 0; i < largest.size(); ++i) log_sums_[i] = std::exp(log_sums_[i] - largest[i]);
+    ranks_->all_reduce(std::span(log_sums_));
+    ranks_->all_reduce(std::span(log_probs));
+    for (std::size_t i = 0; i < largest.size(); ++i) log_probs[i] -= largest[i] + std::log(log_sums_[i]);
   }
 
  private:
+  // The target's logit, where it is among these columns, and the log of the sum of exp over them.
+  void put_columns(Tensor rows, std::size_t at, std::size_t n) {
+    if (rows.width() == 0) return;
+    const Tensor host = backend_.on_host(rows, host_rows_);
+    std::vector<std::int32_t> largest(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::span row(host.row(static_cast<std::int64_t>(i)), static_cast<std::size_t>(rows.width()));
+      largest[i] = static_cast<std::int32_t>(std::ranges::max_element(row) - row.begin());
+      const std::int64_t target = targets[at + i] - vocab_.begin;
+      if (target >= 0 && target < vocab_.size()) log_probs[at + i] = row[static_cast<std::size_t>(target)];
+    }
+    const std::span sums = std::span(log_sums_).subspan(at, n);
+    backend_.log_softmax_at(sums, rows, largest);
+    for (std::size_t i = 0; i < n; ++i)
+      sums[i] = host.row(static_cast<std::int64_t>(i))[largest[i]] - sums[i];
+  }
+
   Backend& backend_;
+  Communicator* ranks_;
+  Share vocab_;
+  std::vector<double> log_sums_;
+  Buffer host_rows_;
 };
 
 // The batch that holds the document's first sequence; the end where there is none.
@@ -43,10 +83,10 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
                      const ExtractionOptions& options, const ExtractionPlan& plan, std::vector<Edit> edits,
                      std::int64_t first_document, const OnScored& on_scored,
                      const std::function<void(const Progress&)>& report) {
-  LogProbSink sink(backend);
+  LogProbSink sink(model, backend);
   Hooks hooks(backend, model.spec.n_layers);
   const Site logits[] = {{Hook::logits}};
-  hooks.capture(logits, sink);
+  hooks.capture(logits, sink, Columns::own);
   for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
 
   Transformer transformer(model, backend, plan.largest_batch);
@@ -72,8 +112,9 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
         arrays.selected.push_back(t);
         sink.targets.push_back(arrays.ids[static_cast<std::size_t>(t) + 1]);
       }
-    sink.log_probs.assign(sink.targets.size(), 0);
+    sink.begin();
     if (!arrays.selected.empty()) transformer.forward(arrays.batch(), hooks);
+    sink.end();
 
     std::size_t row = 0;
     for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s) {

@@ -1,8 +1,8 @@
 // An extraction by several ranks: stretches of batches from a common list, each run by the rank that comes
-// first.
+// first, or by all the ranks that hold a model with it.
 #pragma once
 
-#include "distributed/communicator.h"
+#include "distributed/mesh.h"
 #include "io/shared_store.h"
 #include "models/extraction.h"
 
@@ -11,11 +11,12 @@ namespace sonde {
 // Rows before each batch of the plan's part, and all: [n_batches + 1].
 std::vector<std::int64_t> part_batch_rows(const ExtractionPlan& plan);
 
-// As run_extraction, on every rank of the group at once. Progress counts what all ranks took; bytes are this
-// rank's.
+// As run_extraction, on every rank of the mesh at once. `writer` is a common one of the ranks that lead a
+// model's, null on the others: what these draw, all ranks of the model run. Progress counts what all took;
+// bytes are this rank's.
 Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs& inputs,
                               const ExtractionOptions& options, const ExtractionPlan& plan,
-                              std::vector<Edit> edits, SharedStoreWriter& writer, Communicator& ranks,
+                              std::vector<Edit> edits, SharedStoreWriter* writer, const Mesh& mesh,
                               const std::function<void(const Progress&)>& report);
 
 }  // namespace sonde

@@ -164,6 +164,45 @@ std::vector<std::int64_t> shape_of(Part part, const ModelSpec& s, std::int64_t f
   }
 }
 
+RankSplit split_of(Part part, const ModelSpec& s) {
+  switch (part) {
+    case Part::embed:
+    case Part::head:
+      return RankSplit::vocab;
+    case Part::q:
+    case Part::q_bias:
+      return RankSplit::heads;
+    case Part::k:
+    case Part::k_bias:
+    case Part::v:
+    case Part::v_bias:
+      return RankSplit::kv_heads;
+    case Part::qkv:
+    case Part::qkv_bias:
+      return RankSplit::qkv;
+    case Part::q_norm:
+      return s.qk_norm == QkNorm::shared ? RankSplit::none : RankSplit::heads;
+    case Part::k_norm:
+      return s.qk_norm == QkNorm::shared ? RankSplit::none : RankSplit::kv_heads;
+    case Part::attn_out:
+      return RankSplit::head_columns;
+    case Part::gate:
+    case Part::gate_bias:
+    case Part::up:
+    case Part::up_bias:
+      return RankSplit::neurons;
+    case Part::gate_up:
+      return RankSplit::gate_up;
+    case Part::down:
+      return RankSplit::neuron_columns;
+    case Part::attn_out_bias:
+    case Part::down_bias:
+      return RankSplit::once;
+    default:
+      return RankSplit::none;
+  }
+}
+
 bool has_part(Part part, const ModelSpec& s, int layer) {
   switch (part) {
     case Part::positions:
@@ -278,6 +317,10 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
     if (named.part == Part::qkv || named.part == Part::qkv_bias)
       row.order = names.qkv_order, row.heads = spec.n_heads;
     row.transposed = names.conv1d && is_block_linear(named.part);
+    row.split = split_of(named.part, spec);
+    const bool per_head =
+        row.split != RankSplit::none && (named.part == Part::q_norm || named.part == Part::k_norm);
+    row.head_rows = per_head && spec.qk_norm == QkNorm::per_head ? 1 : spec.d_head;
     return row;
   };
   const auto add_layer = [&](int layer) {
@@ -294,6 +337,7 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
           TensorRow row = row_of(named, layer, experts ? spec.d_expert : spec.d_mlp);
           if (experts) {
             row.expert = e, row.stacked = names.stacked_experts, row.name = with_number(row.name, e);
+            row.split = RankSplit::expert;
             if (const auto at = row.name.find("_exps"); at != std::string::npos && !row.stacked)
               row.name.replace(at, 5, "." + std::to_string(e));  // files before 2024-04
           }
@@ -310,6 +354,8 @@ std::vector<TensorRow> name_tensors(const ModelSpec& spec, const TensorNames& na
         TensorRow one = row;
         one.name = with_number(row.name, head);
         one.shape = {row.shape[1]};
+        one.split = row.split == RankSplit::heads ? RankSplit::one_head : RankSplit::one_kv_head,
+        one.head = head;
         add(std::move(one));
       }
     }

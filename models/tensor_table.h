@@ -55,6 +55,23 @@ enum class RowOrder : std::uint8_t {
   qkv_per_head,       // GPT-NeoX: q, k and v of head 0, then of head 1, ...
 };
 
+// What the ranks of a tensor group share a tensor out by (tensor_shard.h).
+enum class RankSplit : std::uint8_t {
+  none,            // every rank has all of it
+  once,            // added to a sum over ranks: the first rank alone has it
+  expert,          // an expert's: whole, where the expert is
+  vocab,           // rows
+  heads,           // rows, `head_rows` a head
+  kv_heads,        // likewise
+  one_head,        // a tensor for the head `head`
+  one_kv_head,     // likewise
+  qkv,             // rows of heads, kv heads and kv heads below each other
+  neurons,         // rows
+  gate_up,         // rows of neurons, twice
+  head_columns,    // `head_rows` columns a head
+  neuron_columns,  // columns
+};
+
 struct TensorRow {
   Part part;
   int layer = -1;                   // -1: once per model
@@ -66,6 +83,9 @@ struct TensorRow {
   bool transposed = false;  // stored [in, out]
   bool stacked = false;     // stored as [X, out, in], this is slice `expert`
   float plus = 0;           // added to what is stored
+  RankSplit split = RankSplit::none;
+  std::int64_t head_rows = 0;  // for splits by heads
+  std::int64_t head = 0;       // of one_head and one_kv_head
 
   std::vector<std::int64_t> stored_shape(std::int64_t experts) const;
 };

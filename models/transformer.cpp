@@ -33,6 +33,12 @@ WorkspaceBytes workspace(const ModelSpec& s, std::int64_t tokens) {
           s.n_experts > 0 ? 2 * row * s.d_model : 0};
 }
 
+// Heads [first, first + n) of x [T, heads, width].
+Tensor heads_of(Tensor x, std::int64_t first, std::int64_t n) {
+  const std::int64_t width = x.dim(2);
+  return x.reshape_row({x.width()}).slice_columns(first * width, n * width).reshape_row({n, width});
+}
+
 }  // namespace
 
 std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens) {
@@ -46,11 +52,13 @@ std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRow
 Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_tokens)
     : model_(model),
       backend_(backend),
+      group_(model, backend),
+      head_groups_(model.shard.head_groups()),
       rope_{.rows = RopeRows(model.spec.rope, model.spec.rope_width())},
       max_tokens_(max_tokens) {
   if (model.spec.local_rope)
     local_rope_.emplace(Positions{.rows = RopeRows(*model.spec.local_rope, model.spec.rope_width())});
-  const WorkspaceBytes w = workspace(model.spec, max_tokens);
+  const WorkspaceBytes w = workspace(model.shard.part_of(model.spec), max_tokens);
   resid_memory_ = backend.allocate(w.resid);
   normed_memory_ = backend.allocate(w.resid);
   delta_memory_ = backend.allocate(w.resid);
@@ -66,16 +74,17 @@ Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_
 
 void Transformer::set_rows(std::int64_t rows) {
   const ModelSpec& s = model_.spec;
-  const std::int64_t q = s.n_heads * s.d_head, kv = s.n_kv_heads * s.d_head;
+  const std::int64_t heads = model_.shard.heads.size(), kv_heads = model_.shard.kv_heads.size();
+  const std::int64_t q = heads * s.d_head, kv = kv_heads * s.d_head;
   resid_ = resid_memory_.tensor(DType::f32, {rows, s.d_model});
   normed_ = normed_memory_.tensor(DType::f32, {rows, s.d_model});
   delta_ = delta_memory_.tensor(DType::f32, {rows, s.d_model});
   scale_ = scale_memory_.tensor(DType::f32, {rows, 1});
   qkv_ = qkv_memory_.tensor(DType::f32, {rows, q + 2 * kv});
-  q_ = qkv_.slice_columns(0, q).reshape_row({s.n_heads, s.d_head});
-  k_ = qkv_.slice_columns(q, kv).reshape_row({s.n_kv_heads, s.d_head});
-  v_ = qkv_.slice_columns(q + kv, kv).reshape_row({s.n_kv_heads, s.d_head});
-  z_ = z_memory_.tensor(DType::f32, {rows, s.n_heads, s.d_head});
+  q_ = qkv_.slice_columns(0, q).reshape_row({heads, s.d_head});
+  k_ = qkv_.slice_columns(q, kv).reshape_row({kv_heads, s.d_head});
+  v_ = qkv_.slice_columns(q + kv, kv).reshape_row({kv_heads, s.d_head});
+  z_ = z_memory_.tensor(DType::f32, {rows, heads, s.d_head});
 }
 
 void Transformer::forward(const Batch& batch, Hooks& hooks) {
@@ -87,7 +96,7 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   hooks.begin_batch(batch);
   plan_keys(batch);
 
-  backend_.embed(resid_, model_.embed, batch.ids);
+  embed(batch);
   if (s.embed_scale != 1) backend_.scale(resid_, resid_, static_cast<float>(s.embed_scale));
   hooks.at({Hook::embed}, resid_);
   if (s.learned_positions) {
@@ -110,6 +119,25 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   if (hooks.needs_final_norm()) norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
   if (hooks.needs_logits()) logits(hooks);
   hooks.end_batch();
+}
+
+// resid_ = the tokens' rows of the embedding; each rank has those of its part of the vocabulary.
+void Transformer::embed(const Batch& batch) {
+  if (group_.alone()) return backend_.embed(resid_, model_.embed, batch.ids);
+  const Share& vocab = model_.shard.vocab;
+  std::vector<std::int32_t> rows, ids;
+  for (std::size_t t = 0; t < batch.ids.size(); ++t) {
+    if (batch.ids[t] < vocab.begin || batch.ids[t] >= vocab.end) continue;
+    rows.push_back(static_cast<std::int32_t>(t));
+    ids.push_back(batch.ids[t] - static_cast<std::int32_t>(vocab.begin));
+  }
+  backend_.zero(resid_);
+  if (!ids.empty()) {
+    const Tensor found = delta_.slice_rows(0, static_cast<std::int64_t>(ids.size()));
+    backend_.embed(found, model_.embed, ids);
+    backend_.replace_rows(resid_, rows, found);
+  }
+  group_.sum(resid_);
 }
 
 void Transformer::place_positions(Positions& positions, const Batch& batch) {
@@ -157,8 +185,8 @@ void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, R
   backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
   attend(batch, l, hooks);
   if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
-  backend_.linear(delta_, z_.reshape_row({model_.spec.n_heads * model_.spec.d_head}), *w.attn_out,
-                  w.attn_out_bias.view);
+  backend_.linear(delta_, z_.reshape_row({z_.width()}), *w.attn_out, w.attn_out_bias.view);
+  group_.sum(delta_);
   post_norm(w.ln1_post, Hook::ln1_post_scale, l, hooks);
   hooks.at({Hook::attn_out, l}, delta_);
 }
@@ -171,6 +199,7 @@ void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
     experts(x, l, hooks);
   else
     dense_mlp(delta_, x, w.mlps[0], l, &hooks);
+  group_.sum(delta_);
   post_norm(w.ln2_post, Hook::ln2_post_scale, l, hooks);
   hooks.at({Hook::mlp_out, l}, delta_);
 }
@@ -183,19 +212,19 @@ void Transformer::dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hook
   const Tensor post = mlp_memory_.tensor(DType::f32, {rows, f});
   backend_.linear(pre, x, *w.up, w.up_bias.view);
   const Tensor gate = pre.slice_columns(0, f);
-  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate);
+  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate, group_);
   if (s.gated_mlp) {
     const Tensor up = pre.slice_columns(f, f);
-    if (hooks != nullptr) hooks->at({Hook::mlp_pre_linear, l}, up);
+    if (hooks != nullptr) hooks->at({Hook::mlp_pre_linear, l}, up, group_);
     backend_.activate_mul(s.activation, post, gate, up);
   } else {
     backend_.activate(s.activation, post, gate);
   }
-  if (hooks != nullptr) hooks->at({Hook::mlp_post, l}, post);
+  if (hooks != nullptr) hooks->at({Hook::mlp_post, l}, post, group_);
   backend_.linear(y, post, *w.down, w.down_bias.view);
 }
 
-// Each expert runs once, over the rows of the tokens that chose it.
+// Each expert runs once, over the rows of the tokens that chose it, on the rank that holds it.
 void Transformer::experts(Tensor x, int l, Hooks& hooks) {
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
   const ModelSpec& s = model_.spec;
@@ -227,13 +256,14 @@ void Transformer::experts(Tensor x, int l, Hooks& hooks) {
     }
 
   backend_.zero(delta_);
-  for (std::size_t e = 0; e < tokens.size(); ++e) {
+  const auto first_expert = static_cast<std::size_t>(model_.shard.experts.begin);
+  for (std::size_t e = first_expert; e < first_expert + w.mlps.size(); ++e) {
     const auto n = static_cast<std::int64_t>(tokens[e].size());
     if (n == 0) continue;
     const Tensor in = expert_memory_.tensor(DType::f32, {n, s.d_model});
     const Tensor out = in.part(in.count(), {n, s.d_model});
     backend_.gather_rows(in, x, tokens[e]);
-    dense_mlp(out, in, w.mlps[e], l, nullptr);
+    dense_mlp(out, in, w.mlps[e - first_expert], l, nullptr);
     backend_.scatter_add_rows(delta_, tokens[e], out, shares[e]);
   }
 }
@@ -284,29 +314,69 @@ void Transformer::add_and_norm(int l, Hooks& hooks) {
 void Transformer::qk_norm(Tensor x, const OwnedTensor& weight) {
   const ModelSpec& s = model_.spec;
   const auto eps = static_cast<float>(s.norm_eps);
+  if (weight.view.empty()) return;
   const std::int64_t width = weight.view.count();
   if (s.qk_norm == QkNorm::whole)
     backend_.norm(s.norm, x.reshape_row({width}), x.reshape_row({width}), weight.view, {}, eps);
-  else if (s.qk_norm != QkNorm::none)
+  else
     backend_.norm_heads(s.norm, x, x, weight.view.part(0, {width / s.d_head, s.d_head}), eps);
+}
+
+// A norm over the heads of all ranks: their sums of squares are added. Of kv heads that several ranks hold
+// the first one's counts.
+void Transformer::whole_qk_norm(const BlockWeights& w) {
+  const ModelSpec& s = model_.spec;
+  sonde_check(s.norm == NormKind::rms, "a norm over all heads of several ranks takes no mean");
+  const TensorShard& shard = model_.shard;
+  const std::int64_t rows = q_.rows();
+  const std::int64_t counted = (shard.heads.begin + shard.group - 1) / shard.group;  // by the ranks before
+  const std::int64_t repeated = std::min(shard.kv_heads.size(), counted - shard.kv_heads.begin);
+  std::vector<double> squares(static_cast<std::size_t>(2 * rows), 0);  // of q, of k
+  const Tensor scale = scale_memory_.tensor(DType::f32, {rows, 1});
+  const auto add_squares = [&](Tensor x, double* to) {
+    if (x.count() == 0) return;
+    backend_.norm_scale(NormKind::rms, scale, x.reshape_row({x.width()}), 0);
+    const Tensor host = backend_.on_host(scale, squares_memory_);
+    for (std::int64_t t = 0; t < rows; ++t)
+      to[t] = double{host.row(t)[0]} * host.row(t)[0] * static_cast<double>(x.width());
+  };
+  add_squares(q_, squares.data());
+  add_squares(heads_of(k_, repeated, shard.kv_heads.size() - repeated), squares.data() + rows);
+  group_.sum(squares);
+  const auto divide = [&](Tensor x, const OwnedTensor& weight, const double* sums, std::int64_t heads) {
+    if (x.count() == 0) return;
+    const OwnedTensor host = make_tensor(DType::f32, {rows, 1});
+    for (std::int64_t t = 0; t < rows; ++t)
+      host.view.row(t)[0] =
+          static_cast<float>(std::sqrt(sums[t] / static_cast<double>(heads * s.d_head) + s.norm_eps));
+    const Tensor flat = x.reshape_row({x.width()});
+    backend_.normalize(s.norm, flat, flat, backend_.on_device(host.view, divisors_memory_));
+    backend_.scale_columns(flat, flat, weight.view, {});
+  };
+  divide(q_, w.q_norm, squares.data(), s.n_heads);
+  divide(k_, w.k_norm, squares.data() + rows, s.n_kv_heads);
 }
 
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   const ModelSpec& s = model_.spec;
   const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
   const TraceRange range({Hook::z, l});
-  hooks.at({Hook::q, l}, q_);
-  hooks.at({Hook::k, l}, k_);
-  hooks.at({Hook::v, l}, v_);
-  qk_norm(q_, w.q_norm);
-  qk_norm(k_, w.k_norm);
+  hooks.at({Hook::q, l}, q_, group_);
+  hooks.at({Hook::k, l}, k_, group_);
+  hooks.at({Hook::v, l}, v_, group_);
+  if (s.qk_norm == QkNorm::whole && !group_.alone()) {
+    whole_qk_norm(w);
+  } else {
+    qk_norm(q_, w.q_norm);
+    qk_norm(k_, w.k_norm);
+  }
   if (!s.learned_positions) {
     Positions& positions = local_rope_ && s.window(l) > 0 ? *local_rope_ : rope_;
     const RopePairs pairs = s.rope_of(l).pairs;
     backend_.rope(q_, q_, positions.row_of_token, positions.table, pairs);
     backend_.rope(k_, k_, positions.row_of_token, positions.table, pairs);
-    hooks.at({Hook::rot_q, l}, q_);
-    hooks.at({Hook::rot_k, l}, k_);
+    hooks.at({Hook::rot_q, l}, q_, group_);
+    hooks.at({Hook::rot_k, l}, k_, group_);
   }
   const Keys keys = keys_of(batch, l);
   const AttentionSpec spec{s.attention_scale(l), static_cast<float>(s.attn_softcap), s.window(l),
@@ -314,25 +384,25 @@ void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   if (hooks.active({Hook::attn_scores, l}) || hooks.active({Hook::pattern, l}))
     attend_through_hooks(batch, keys, l, spec, hooks);
   else
-    backend_.attention(z_, q_, keys.k, keys.v, batch.documents, keys.ranges, spec);
-  hooks.at({Hook::z, l}, z_);
+    for (const HeadGroups& g : head_groups_)
+      backend_.attention(heads_of(z_, g.q, g.heads), heads_of(q_, g.q, g.heads),
+                         heads_of(keys.k, g.kv, g.kv_heads), heads_of(keys.v, g.kv, g.kv_heads),
+                         batch.documents, keys.ranges, spec);
+  hooks.at({Hook::z, l}, z_, group_);
 }
 
 // What attention reads of layer l: this batch's keys and values, or the cache's with these among them.
 Transformer::Keys Transformer::keys_of(const Batch& batch, int l) {
   if (batch.cache == nullptr) return {k_, v_, {}};
-  const ModelSpec& s = model_.spec;
+  const std::int64_t kv_heads = model_.shard.kv_heads.size(), e = model_.spec.d_head;
   const auto layer = [&](Tensor all) {
     const std::int64_t rows = all.dim(1);
     return all.part(l * rows * all.dim(2), {rows, all.dim(2)});
   };
   const Tensor k = layer(batch.cache->k), v = layer(batch.cache->v);
-  const std::int64_t width = s.n_kv_heads * s.d_head;
-  backend_.replace_rows(k, cache_rows_, k_.reshape_row({width}));
-  backend_.replace_rows(v, cache_rows_, v_.reshape_row({width}));
-  return {k.reshape_row({s.n_kv_heads, s.d_head}),
-          v.reshape_row({s.n_kv_heads, s.d_head}),
-          {batch.cache->first, key_counts_}};
+  backend_.replace_rows(k, cache_rows_, k_.reshape_row({kv_heads * e}));
+  backend_.replace_rows(v, cache_rows_, v_.reshape_row({kv_heads * e}));
+  return {k.reshape_row({kv_heads, e}), v.reshape_row({kv_heads, e}), {batch.cache->first, key_counts_}};
 }
 
 void Transformer::plan_keys(const Batch& batch) {
@@ -349,7 +419,7 @@ void Transformer::plan_keys(const Batch& batch) {
 // Attention whose scores and pattern exist as tensors, one document at a time.
 void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int l, const AttentionSpec& spec,
                                        Hooks& hooks) {
-  const std::int64_t heads = model_.spec.n_heads;
+  const std::int64_t heads = model_.shard.heads.size();
   for (std::size_t i = 0; i + 1 < batch.documents.starts.size(); ++i) {
     const std::int64_t first = batch.documents.starts[i], n = batch.documents.starts[i + 1] - first;
     if (n == 0) continue;
@@ -363,13 +433,17 @@ void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int
     const Documents document{starts};
     const KeyRanges range{zero, counts};
     const Tensor scores = scores_memory_.tensor(DType::f32, {n, heads, n_keys});
-    backend_.attention_scores(scores, q_.slice_rows(first, n), keys.k.slice_rows(first_key, n_keys), document,
-                              range, spec);
-    hooks.at({Hook::attn_scores, l}, scores, first);
-    backend_.softmax(scores, scores);
-    hooks.at({Hook::pattern, l}, scores, first);
-    backend_.attention_apply(z_.slice_rows(first, n), scores, keys.v.slice_rows(first_key, n_keys), document,
-                             range);
+    const Tensor q = q_.slice_rows(first, n), z = z_.slice_rows(first, n);
+    const Tensor k = keys.k.slice_rows(first_key, n_keys), v = keys.v.slice_rows(first_key, n_keys);
+    for (const HeadGroups& g : head_groups_)
+      backend_.attention_scores(heads_of(scores, g.q, g.heads), heads_of(q, g.q, g.heads),
+                                heads_of(k, g.kv, g.kv_heads), document, range, spec);
+    hooks.at({Hook::attn_scores, l}, scores, group_, first);
+    if (heads > 0) backend_.softmax(scores, scores);
+    hooks.at({Hook::pattern, l}, scores, group_, first);
+    for (const HeadGroups& g : head_groups_)
+      backend_.attention_apply(heads_of(z, g.q, g.heads), heads_of(scores, g.q, g.heads),
+                               heads_of(v, g.kv, g.kv_heads), document, range);
   }
 }
 
@@ -377,9 +451,8 @@ void Transformer::attend_through_hooks(const Batch& batch, const Keys& keys, int
 void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
   const auto kept = static_cast<std::int64_t>(batch.selected.size());
   if (kept == resid_.rows()) return;
-  const Tensor z = qkv_memory_.tensor(
-      DType::f32, {kept, model_.spec.n_heads, model_.spec.d_head});  // q, k, v are done with
-  if (model_.spec.shared_norm) {                                     // the MLP is yet to read these
+  const Tensor z = qkv_memory_.tensor(DType::f32, {kept, z_.dim(1), z_.dim(2)});  // q, k, v are done with
+  if (model_.spec.shared_norm) {  // the MLP is yet to read these
     backend_.gather_rows(kept_memory_.tensor(DType::f32, {kept, model_.spec.d_model}), normed_,
                          batch.selected);
     std::swap(normed_memory_, kept_memory_);
@@ -395,15 +468,16 @@ void Transformer::keep_selected_rows(const Batch& batch, Hooks& hooks) {
 void Transformer::logits(Hooks& hooks) {
   const TraceRange range({Hook::logits});
   sonde_check(model_.head != nullptr, "logits were asked for and the head is not loaded");
-  const std::int64_t vocab = model_.spec.vocab, rows = normed_.rows();
-  if (logits_memory_.bytes() == 0) logits_memory_ = backend_.allocate(logits_bytes(model_.spec));
+  const std::int64_t vocab = model_.shard.vocab.size(), rows = normed_.rows();
+  if (logits_memory_.bytes() == 0)
+    logits_memory_ = backend_.allocate(logits_bytes(model_.shard.part_of(model_.spec)));
   for (std::int64_t first = 0; first < rows; first += kLogitRows) {
     const std::int64_t n = std::min(kLogitRows, rows - first);
     const Tensor y = logits_memory_.tensor(DType::f32, {n, vocab});
     backend_.linear(y, normed_.slice_rows(first, n), *model_.head);
     if (model_.spec.logit_scale != 1) backend_.scale(y, y, static_cast<float>(model_.spec.logit_scale));
     if (model_.spec.logit_softcap > 0) backend_.softcap(y, y, static_cast<float>(model_.spec.logit_softcap));
-    hooks.at({Hook::logits}, y, first);
+    hooks.at({Hook::logits}, y, group_, first);
   }
 }
 

@@ -18,7 +18,7 @@ class Transformer {
   // Runs the batch as far as the active hooks need; results leave through the hooks alone.
   void forward(const Batch& batch, Hooks& hooks);
 
-  // Bytes of the workspace such a Transformer allocates, for planning.
+  // Bytes of the workspace such a Transformer allocates, for planning; of a rank's part of a model, too.
   static std::int64_t workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens);
   static std::int64_t logits_bytes(const ModelSpec& spec);  // where logits are asked for
 
@@ -35,6 +35,7 @@ class Transformer {
   void post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks);
   void add_and_norm(int l, Hooks& hooks);
   void qk_norm(Tensor x, const OwnedTensor& weight);
+  void whole_qk_norm(const BlockWeights& w);
   void attend(const Batch& batch, int l, Hooks& hooks);
   struct Keys {
     Tensor k, v;  // [rows, K, E]
@@ -50,6 +51,8 @@ class Transformer {
 
   const Model& model_;
   Backend& backend_;
+  TensorGroup group_;
+  const std::vector<HeadGroups> head_groups_;
   // Positions of one kind of layer, and the row of each token in its table.
   struct Positions {
     RopeRows rows;
@@ -59,6 +62,7 @@ class Transformer {
     std::int64_t placed = -1;  // version of rows that table shows
   };
   void place_positions(Positions& positions, const Batch& batch);
+  void embed(const Batch& batch);
   Positions rope_;
   std::optional<Positions> local_rope_;  // of layers with a window, where they differ
 
@@ -69,20 +73,21 @@ class Transformer {
   std::int64_t max_tokens_;
   Buffer resid_memory_, normed_memory_, scale_memory_, qkv_memory_, z_memory_, delta_memory_, gate_up_memory_,
       mlp_memory_;
-  Buffer scores_memory_, logits_memory_;  // sized when a hook first wants them
-  Buffer kept_memory_;                    // [T, D] normed rows kept for a parallel block's MLP
-  Buffer router_memory_, expert_memory_;  // [T, X + 2k]; rows gathered for one expert
-  Buffer choice_memory_, share_memory_;   // the router's choice, for the host
-  Tensor resid_;                          // [T, D] the residual stream
-  Tensor normed_;                         // [T, D]
-  Tensor scale_;                          // [T, 1] divisor of a norm, where hooks see it
-  Tensor qkv_;                            // [T, (H + 2K) * E]
-  Tensor q_;                              // [T, H, E], columns of qkv_
-  Tensor k_, v_;                          // [T, K, E], columns of qkv_
-  Tensor z_;                              // [T, H, E]
-  Tensor delta_;                          // [T, D] what a sublayer adds
-  Tensor gate_up_;                        // [T, 2F]
-  Tensor mlp_;                            // [T, F]
+  Buffer scores_memory_, logits_memory_;     // sized when a hook first wants them
+  Buffer kept_memory_;                       // [T, D] normed rows kept for a parallel block's MLP
+  Buffer router_memory_, expert_memory_;     // [T, X + 2k]; rows gathered for one expert
+  Buffer choice_memory_, share_memory_;      // the router's choice, for the host
+  Buffer squares_memory_, divisors_memory_;  // of a norm over the heads of all ranks
+  Tensor resid_;                             // [T, D] the residual stream
+  Tensor normed_;                            // [T, D]
+  Tensor scale_;                             // [T, 1] divisor of a norm, where hooks see it
+  Tensor qkv_;                               // [T, (H + 2K) * E]
+  Tensor q_;                                 // [T, H, E], columns of qkv_
+  Tensor k_, v_;                             // [T, K, E], columns of qkv_
+  Tensor z_;                                 // [T, H, E]
+  Tensor delta_;                             // [T, D] what a sublayer adds
+  Tensor gate_up_;                           // [T, 2F]
+  Tensor mlp_;                               // [T, F]
 };
 
 }  // namespace sonde

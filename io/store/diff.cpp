@@ -1,5 +1,6 @@
 // diff_stores: what "identical" means, whatever the shard boundaries.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "io/store/index.h"
@@ -13,15 +14,16 @@ constexpr std::size_t kMostDifferences = 10;
 
 class Diff {
  public:
-  Diff(const std::filesystem::path& a, const std::filesystem::path& b)
-      : a_(StoreReader::open(a)), b_(StoreReader::open(b)) {}
+  Diff(const std::filesystem::path& a, const std::filesystem::path& b, double tolerance)
+      : a_(StoreReader::open(a)), b_(StoreReader::open(b)), tolerance_(tolerance) {}
 
   std::vector<std::string> run() {
     compare_identity();
     compare_documents();
     if (compare_shapes()) {
       compare_metadata();
-      for (std::size_t site = 0; site < a_->sites().size() && !full(); ++site) compare_site(site);
+      for (std::size_t site = 0; site < a_->sites().size() && !full(); ++site)
+        tolerance_ > 0 ? compare_site_nearly(site) : compare_site(site);
     }
     return std::move(differences_);
   }
@@ -102,6 +104,32 @@ class Diff {
     compare_statistics(site, a_->statistics(site), b_->statistics(site));
   }
 
+  // The whole site's relative Frobenius distance; entries that aren't finite must be the same.
+  void compare_site_nearly(std::size_t site) {
+    const StoreSite& shape = a_->sites()[site];
+    const std::int64_t piece = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / shape.width());
+    std::vector<float> x(static_cast<std::size_t>(piece * shape.width())), y(x.size());
+    double distance = 0, size = 0;
+    for (std::int64_t first = 0; first < a_->rows(); first += piece) {
+      const std::int64_t n = std::min(piece, a_->rows() - first);
+      a_->read(site, first, n, x.data());
+      b_->read(site, first, n, y.data());
+      for (std::size_t i = 0; i < static_cast<std::size_t>(n * shape.width()); ++i) {
+        const double u = x[i], v = y[i];
+        if (std::isfinite(u) && std::isfinite(v)) {
+          distance += (u - v) * (u - v), size += u * u;
+        } else if (u != v && !(std::isnan(u) && std::isnan(v))) {
+          return add(fmt::format("site {}, row {}: {} and {}", shape.name,
+                                 first + static_cast<std::int64_t>(i) / shape.width(), u, v));
+        }
+      }
+    }
+    const double relative = size > 0 ? std::sqrt(distance / size) : std::sqrt(distance);
+    if (relative > tolerance_)
+      add(fmt::format("site {}: relative distance {:.3g}, expected at most {:.3g}", shape.name, relative,
+                      tolerance_));
+  }
+
   void compare_statistics(std::size_t site, const SiteStatistics& a, const SiteStatistics& b) {
     const std::string& name = a_->sites()[site].name;
     if (a.count != b.count) add(fmt::format("statistics of {}: count {} and {}", name, a.count, b.count));
@@ -116,13 +144,15 @@ class Diff {
   }
 
   std::unique_ptr<StoreReader> a_, b_;
+  double tolerance_;  // 0: every bit
   std::vector<std::string> differences_;
 };
 
 }  // namespace
 
-std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b) {
-  return Diff(a, b).run();
+std::vector<std::string> diff_stores(const std::filesystem::path& a, const std::filesystem::path& b,
+                                     double tolerance) {
+  return Diff(a, b, tolerance).run();
 }
 
 }  // namespace sonde

@@ -4,6 +4,7 @@
 
 #include "io/store/open_store.h"
 #include "models/plan/storage.h"
+#include "models/tensor_shard.h"
 #include "models/tensor_table.h"
 #include "models/transformer.h"
 
@@ -68,13 +69,15 @@ std::int64_t total(const std::vector<MemoryKind>& kinds) {
 ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor) {
   ModelSpec share = spec;
   if (tensor == 1) return share;
-  share.n_kv_heads = divide_up(spec.n_kv_heads, tensor);
-  // With fewer key heads than ranks each rank has one of them and its share of the queries.
-  share.n_heads = spec.n_kv_heads >= tensor ? share.n_kv_heads * (spec.n_heads / spec.n_kv_heads)
-                                            : divide_up(spec.n_heads, tensor);
-  share.d_mlp = divide_up(spec.d_mlp, tensor);
+  share.n_heads = share.n_kv_heads = share.d_mlp = share.vocab = 0;
+  for (int rank = 0; rank < static_cast<int>(tensor); ++rank) {  // the most that a rank has
+    const ModelSpec part = TensorShard::of(spec, rank, static_cast<int>(tensor)).part_of(spec);
+    share.n_heads = std::max(share.n_heads, part.n_heads);
+    share.n_kv_heads = std::max(share.n_kv_heads, part.n_kv_heads);
+    share.d_mlp = std::max(share.d_mlp, part.d_mlp);
+    share.vocab = std::max(share.vocab, part.vocab);
+  }
   if (spec.n_experts > 0) share.n_experts = divide_up(spec.n_experts, tensor);
-  share.vocab = divide_up(spec.vocab, tensor);
   return share;
 }
 

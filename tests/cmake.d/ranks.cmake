@@ -15,3 +15,10 @@ add_library(full_disk MODULE ranks/full_disk.cpp)
 target_link_libraries(full_disk PRIVATE ${CMAKE_DL_LIBS})
 add_script_test(full_disk_test $<TARGET_FILE:full_disk>)
 add_script_test(slurm_scripts_test ${PROJECT_SOURCE_DIR})
+# Models spread over ranks: the tests of the model room's helpers, under mpiexec.
+add_executable(tensor_parallel ranks/tensor_parallel.cpp models/random_decoder.cpp models/decoder_files.cpp)
+target_link_libraries(tensor_parallel PRIVATE sonde_models sonde_devices sonde_warnings GTest::gmock GTest::gtest)
+target_compile_definitions(tensor_parallel PRIVATE SONDE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+add_test(NAME tensor_parallel_test COMMAND ${SONDE_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/scripts/tensor_parallel_test.py
+         $<TARGET_FILE:tensor_parallel> $<TARGET_FILE:sonde>)
+set_tests_properties(tensor_parallel_test PROPERTIES SKIP_RETURN_CODE 77 LABELS script TIMEOUT 3600)

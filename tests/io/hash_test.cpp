@@ -54,6 +54,13 @@ TEST(Crc32c, EveryPathAgreesWithTheDefinition) {
     }
 }
 
+TEST(Crc32c, JoinsSumsOfPieces) {
+  const std::vector<std::byte> bytes = noise(70'001, 3);
+  const std::span<const std::byte> all(bytes);
+  for (const std::size_t n : {0u, 1u, 5u, 4096u, 70'000u, 70'001u})
+    EXPECT_EQ(crc32c_join(crc32c(all.first(n)), crc32c(all.subspan(n)), all.size() - n), crc32c(all)) << n;
+}
+
 TEST(Crc32c, GoesOnWhereItStopped) {
   const std::vector<std::byte> bytes = noise(50'000, 8);
   const std::uint32_t whole = crc32c(bytes);

@@ -138,8 +138,13 @@ def check_mistakes(model, ids, tmp):
     out = os.path.join(tmp, "mistakes")
     text = run([SONDE, "describe", model], expected=2, ranks=2)
     assert "sonde describe: found 2 ranks, expected one" in text, text
-    text = run(extract(model, ids, out, 10, "--tensor-parallel", "2"), expected=2, ranks=2)
-    assert "--tensor-parallel: found '2'" in text, text
+    for size, words in (("3", "expected auto or 1 to 2, the ranks"), ("0", "--tensor-parallel: found '0'"), ("two", "'two'")):
+        text = run(extract(model, ids, out, 10, "--tensor-parallel", size), expected=2, ranks=2)
+        assert words in text, text
+    text = run(extract(model, ids, out, 10, "--tensor-parallel", "2"), expected=2, ranks=3)
+    assert "sizes whose product divides the ranks" in text, text
+    text = run([SONDE, "probe", out, "--labels", ids, "--out", out, "--tensor-parallel", "2"], expected=2, ranks=2)
+    assert "--tensor-parallel: found '2', expected auto or 1" in text, text
     # Another model on one rank: each rank sees its own folder of that name.
     other = tiny_model.write(os.path.join(tmp, "other"), seed=2)
     command = ["sh", "-c", 'test "$OMPI_COMM_WORLD_RANK" = 1 && m="$1" || m="$0"; shift; exec "$@" $m', model, other]

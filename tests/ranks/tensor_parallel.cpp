@@ -1,0 +1,261 @@
+// Run under mpiexec: a model spread over all ranks against the goldens, the oracle in double, and the same
+// model on one rank. Every rank runs every test; sizes are odd, and some ranks hold nothing of an axis.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+#include <set>
+
+#include "distributed/world.h"
+#include "kernels/devices.h"
+#include "models/generator.h"
+#include "models/scoring.h"
+#include "runtime/error.h"
+#include "tests/models/golden.h"
+#include "tests/models/oracle_compare.h"
+#include "tests/models/random_decoder.h"
+#include "tests/models/smollm2.h"
+#include "tests/shared_files.h"
+
+namespace sonde::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+Communicator* world = nullptr;
+
+bool long_run() { return std::getenv("SONDE_LONG") != nullptr; }
+
+LoadOptions spread(Precision precision = Precision::f32) {
+  LoadOptions options;
+  options.precision = precision;
+  options.tensor_group = world;
+  return options;
+}
+
+RunOptions free_sites(const Model& model) {
+  RunOptions options;
+  for (const Site site : model.spec.sites())
+    if (info(site.hook).cost == Cost::free) options.sites.push_back(site);
+  return options;
+}
+
+const int kLengths[] = {1, 7, 13, 1, 34};
+
+std::vector<Ids> documents(int vocab, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::vector<Ids> result;
+  for (const int length : kLengths) {
+    result.emplace_back();
+    for (int t = 0; t < length; ++t)
+      result.back().push_back(static_cast<std::int32_t>(generator() % static_cast<unsigned>(vocab)));
+  }
+  return result;
+}
+
+void expect_near(const std::vector<Activations>& found, const std::vector<Activations>& expected,
+                 double limit, const std::string& what) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (std::size_t d = 0; d < found.size(); ++d) {
+    ASSERT_EQ(found[d].size(), expected[d].size());
+    for (const auto& [site, captured] : expected[d]) {
+      const Captured& mine = found[d].at(site);
+      ASSERT_EQ(mine.row_shape, captured.row_shape) << what << ", " << site;
+      // One token's scores are a few dot products, any of them near zero.
+      const bool few = site.ends_with("scores") && captured.row_shape.back() == 1;
+      EXPECT_LE(relative_error(mine.values, captured.values), few ? 1e-3 : limit) << what << ", " << site;
+    }
+  }
+}
+
+TEST(Goldens, EveryHook) {
+  SONDE_REQUIRE_SHARED("golden/models");
+  std::set<fs::path> folders;
+  for (const auto& entry : fs::directory_iterator(shared_path))
+    if (entry.is_directory()) folders.insert(entry.path());
+  const auto cpu = make_cpu_backend(), emulated = make_emulated_backend();
+  std::size_t turn = 0;
+  for (const fs::path& folder : folders) {
+    const Golden golden(folder);
+    SCOPED_TRACE(folder.filename().string());
+    for (Backend* backend : {cpu.get(), emulated.get()})
+      for (const Precision precision : {Precision::f32, Precision::bf16}) {
+        // The emulation is slow: a sample of it.
+        if (backend == emulated.get() && !long_run() && (precision == Precision::bf16 || turn++ % 3 != 0))
+          continue;
+        for (const char* file : {"", "model.gguf"}) {
+          if (!fs::exists(folder / file)) continue;
+          const Model model = Model::load(folder / file, spread(precision), *backend);
+          golden.compare(run_packed(model, *backend, golden.documents), precision, "steps");
+          golden.compare(run_packed(model, *backend, golden.documents, free_sites(model)), precision, "fused",
+                         false);
+        }
+      }
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+class Family : public ::testing::TestWithParam<std::string> {
+ protected:
+  static unsigned models() { return long_run() ? 30 : 5; }
+  std::unique_ptr<Backend> backend = make_cpu_backend();
+};
+
+TEST_P(Family, EveryHookIsTheOracles) {
+  const auto emulated = make_emulated_backend();
+  for (unsigned seed = 0; seed < models(); ++seed) {
+    const RandomDecoder drawn = draw_decoder(GetParam(), seed);
+    SCOPED_TRACE("model " + std::to_string(seed) + ": " + drawn.config.dump());
+    const std::vector<Ids> inputs = documents(drawn.spec.vocab, seed);
+    TempFolder folder;
+    drawn.write_folder(folder.path());
+    std::vector<fs::path> sources{folder.path()};
+    if (drawn.has_gguf()) {
+      sources.push_back(folder.path() / "model.gguf");
+      drawn.gguf().write(sources.back());
+    }
+    std::vector<oracle::Activations> expected;
+    for (const Ids& ids : inputs)
+      expected.push_back(
+          oracle::forward(drawn.spec, drawn.oracle_weights(), std::vector<int>(ids.begin(), ids.end())));
+    const auto compare = [&](const std::vector<Activations>& found, std::size_t sites,
+                             const std::string& what) {
+      for (std::size_t i = 0; i < inputs.size(); ++i) {
+        ASSERT_EQ(found[i].size(), sites) << what;
+        expect_close(found[i], expected[i], what + ", document of " + std::to_string(inputs[i].size()));
+      }
+    };
+    for (const fs::path& path : sources) {
+      const Model model = Model::load(path, spread(), *backend);
+      const RunOptions outside = free_sites(model);
+      const std::string what = path.extension().string();
+      compare(run_packed(model, *backend, inputs), expected[0].size(), what);
+      compare(run_packed(model, *backend, inputs, outside), outside.sites.size(), what + " fused");
+    }
+    if (seed == 0 || long_run()) {
+      const Model model = Model::load(folder.path(), spread(), *emulated);
+      compare(run_packed(model, *emulated, inputs), expected[0].size(), "emulated");
+    }
+    if (HasFailure()) return;
+  }
+}
+
+// At every point: an edit of the whole row, and where there are heads of one, as on one rank.
+TEST_P(Family, EditsAreThoseOfOneRank) {
+  const RandomDecoder drawn = draw_decoder(GetParam(), 3);
+  SCOPED_TRACE(drawn.config.dump());
+  const std::vector<Ids> inputs = documents(drawn.spec.vocab, 3);
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const Model alone = Model::load(folder.path(), {}, *backend),
+              model = Model::load(folder.path(), spread(), *backend);
+  EXPECT_EQ(alone.fingerprint, model.fingerprint);
+  std::mt19937 generator(1);
+  std::normal_distribution<float> normal;
+  for (const Site site : model.spec.sites()) {
+    const bool keys = info(site.hook).shape == RowShape::HS;
+    if (site.hook == Hook::expert_indices) continue;
+    std::int64_t width = 1;
+    const std::vector<std::int64_t> shape = row_shape(site.hook, model.spec.hook_sizes());
+    for (const std::int64_t n : shape) width *= n;
+    std::vector<float> values(static_cast<std::size_t>(width));
+    for (float& x : values) x = normal(generator);
+    const auto edits = [&](Hooks& hooks, const HookSizes& sizes) {
+      Edit scale{site, EditOp::scale, TokenSelector::parse("every:2")};
+      scale.coefficient = 1.5f;
+      if (shape.size() > 1) scale.heads = {shape[0] - 1};
+      hooks.edit(std::move(scale), sizes);
+      if (keys || shape[0] == 1) return;  // a divisor near zero would amplify rounding
+      Edit add{site, EditOp::add, TokenSelector::parse("all")};
+      add.value = make_tensor(DType::f32, {1, width});
+      std::copy(values.begin(), values.end(), add.value.view.f32());
+      add.coefficient = 0.25f;
+      hooks.edit(std::move(add), sizes);
+    };
+    expect_near(run_packed(model, *backend, inputs, {{}, "all", edits}),
+                run_packed(alone, *backend, inputs, {{}, "all", edits}), 1e-5, "edit at " + name(site));
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(Family, GreedyTokensAreTheOracles) {
+  const RandomDecoder drawn = draw_decoder(GetParam(), 1);
+  SCOPED_TRACE(drawn.config.dump());
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const Model model = Model::load(folder.path(), spread(), *backend);
+  const std::vector<Ids> inputs = documents(drawn.spec.vocab, 1);
+  GenerateOptions options;
+  options.sampling.greedy = true;
+  options.max_new = 8;
+  options.context = 80;
+  Generator generator(model, *backend, options, {});
+  const oracle::Weights weights = drawn.oracle_weights();
+  std::size_t done = 0;
+  generator.run(
+      inputs, [](std::size_t, std::span<const std::int32_t>) { return false; },
+      [&](std::size_t prompt, const Generated& generated) {
+        ++done;
+        std::vector<int> ids(inputs[prompt].begin(), inputs[prompt].end());
+        for (const std::int32_t id : generated.ids) {
+          const auto logits = oracle::forward(drawn.spec, weights, ids).at("logits").values;
+          const auto last = logits.end() - drawn.spec.vocab;
+          const double best = *std::max_element(last, logits.end());
+          ASSERT_GE(last[id], best - 1e-4 * std::abs(best))
+              << "prompt " << prompt << ", " << ids.size() << " tokens";
+          ids.push_back(id);
+        }
+        EXPECT_EQ(generated.ids.size(), 8u);
+      });
+  EXPECT_EQ(done, inputs.size());
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Family, ::testing::ValuesIn(decoder_families()),
+                         [](const auto& p) { return p.param; });
+
+// Bytes of the file that this process has touched: what of its mapping is in memory.
+std::int64_t touched_bytes(const fs::path& file) {
+  std::ifstream maps("/proc/self/smaps");
+  std::string line;
+  std::int64_t kib = 0;
+  bool of_file = false;
+  while (std::getline(maps, line)) {
+    if (line.find('-') < line.find(' ')) of_file = line.ends_with(file.string());
+    if (of_file && line.starts_with("Rss:")) kib += std::atoll(line.c_str() + 4);
+  }
+  return kib * 1024;
+}
+
+TEST(Loader, ReadsItsShareOfTheFile) {
+  const fs::path path = fs::weakly_canonical(smollm2_file());
+  SONDE_REQUIRE_SMOLLM2();
+  const auto backend = make_cpu_backend();
+  const Model model = Model::load(path, spread(), *backend);
+  const auto all = static_cast<double>(fs::file_size(path)), mine = static_cast<double>(touched_bytes(path));
+  // Beside its rows a rank touches the pages that columns of others lie on, and a piece of each tensor for
+  // the fingerprint.
+  RecordProperty("fraction read", std::to_string(mine / all));
+  std::printf("rank %d of %d read %.0f %% of the file\n", world->rank(), world->size(), 100 * mine / all);
+  EXPECT_LT(mine / all, world->size() == 1 ? 1.01 : 1.0 / world->size() + 0.45);
+}
+
+}  // namespace
+}  // namespace sonde::test
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  const auto ranks = sonde::join_world();
+  sonde::test::world = ranks.get();
+  try {
+    const int failed = RUN_ALL_TESTS();
+    const auto any = ranks->all_reduce(std::int64_t{failed}, sonde::Reduce::max);
+    if (any == 0 && ranks->rank() == 0) std::printf("ok on %d ranks\n", ranks->size());
+    return any != 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "[rank %d] %s\n", ranks->rank(), error.what());
+    ranks->abort(1);
+    return 1;
+  }
+}

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Models spread over ranks: the goldens, random models of every family and edits (tensor_parallel.cpp), then `sonde`
+itself: stores, resume on another mesh, stops, memory. SONDE_LONG=1: all counts of ranks.
+
+usage: tensor_parallel_test.py TENSOR_PARALLEL SONDE
+"""
+import glob
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+import tiny_model
+from mpi_launch import alive, environment, launch, need_mpi, ranks_of, wait
+
+PROGRAM, SONDE = sys.argv[1:3]
+LONG = bool(os.environ.get("SONDE_LONG"))
+
+
+def check_models(ranks):
+    start = time.time()
+    done = subprocess.run(launch(ranks, [PROGRAM, "--gtest_color=no", "--gtest_brief=1"]), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, env=environment(), timeout=3000)
+    assert done.returncode == 0 and f"ok on {ranks} ranks" in done.stdout, done.stdout[-6000:]
+    read = [line for line in done.stdout.splitlines() if " of the file" in line]
+    print(f"models on {ranks} ranks: {time.time() - start:.0f} s; {'; '.join(read)}", flush=True)
+
+
+def run(command, ranks=None, expected=0, prefix=()):
+    command = [*prefix, *command]
+    done = subprocess.run(command if ranks is None else launch(ranks, command), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, env=environment(), timeout=600)
+    assert done.returncode == expected, f"{' '.join(command)} on {ranks} ranks: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def extract(model, ids, out, *more, sites="blocks.*.hook_resid_post,blocks.1.attn.*,blocks.*.mlp.hook_post,logits",
+            batch=512):
+    return [SONDE, "extract", model, "--ids", ids, "--sites", sites, "--dtype", "f32", "--batch-tokens", str(batch), *more,
+            "--out", out]
+
+
+def on_mesh(tensor):
+    return ["--tensor-parallel", str(tensor)]
+
+
+def near(whole, out, ranks, tensor):
+    """The rows of one rank, within the tolerance; the lines of shards.jsonl say which mesh made them."""
+    text = run([SONDE, "store", "diff", whole, out, "--tolerance", "5e-6"])
+    assert "within" in text, text
+    run([SONDE, "store", "verify", out])
+    with open(os.path.join(out, "shards.jsonl")) as f:
+        made_by = [json.loads(line)["made_by"] for line in f]
+    assert all(m["tensor"] == tensor and m["data"] == ranks // tensor and m["rank"] % tensor == 0 for m in made_by), made_by
+    return len({m["rank"] for m in made_by})
+
+
+def check_stores(model, ids, whole, tmp):
+    meshes = [(2, 2), (3, 3), (4, 2), (4, 4), (4, 1)] if LONG else [(2, 2), (4, 2)]
+    for device in ("cpu", "emulated"):
+        for ranks, tensor in meshes:
+            out, again = os.path.join(tmp, "out"), os.path.join(tmp, "again")
+            for folder in (out, again):
+                run(extract(model, ids, folder, "--shard-rows", "600", "--device", device, *on_mesh(tensor)), ranks)
+                if device == "emulated":
+                    with open(os.path.join(folder, "manifest.json")) as f:
+                        assert "emulated" in f.read()
+            if device == "cpu":
+                writers = near(whole, out, ranks, tensor)
+                print(f"{ranks} ranks, tensor {tensor}: as one rank; {writers} of them wrote", flush=True)
+            run([SONDE, "store", "diff", out, again])  # the same mesh: the same bits
+            shutil.rmtree(out), shutil.rmtree(again)
+            if device == "emulated" and not LONG:
+                break
+
+
+def check_stop_and_resume(model, ids, tmp):
+    """A rank that does not write is asked to stop: all leave with 75; another mesh finishes."""
+    stops, parts = 0, os.path.join(tmp, "parts")
+    run(extract(model, ids, parts, batch=64))
+    for trial in range(20):
+        out = os.path.join(tmp, "stopped")
+        shutil.rmtree(out, ignore_errors=True)
+        process = subprocess.Popen(launch(4, extract(model, ids, out, "--shard-rows", "40", *on_mesh(2), batch=64)),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+        while process.poll() is None and not glob.glob(os.path.join(out, "shards.rank-*")):
+            time.sleep(0.02)
+        pids = ranks_of(process)
+        if 3 in pids and alive(pids[3]):
+            os.kill(pids[3], signal.SIGTERM)
+        code = wait(process, pids.values(), 30)
+        assert code in (0, 75), code
+        if code == 75:
+            stops += 1
+            for ranks, tensor in ((3, 3), (2, 1)):
+                copy = os.path.join(tmp, "copy")
+                shutil.copytree(out, copy)
+                run(extract(model, ids, copy, "--shard-rows", "40", *on_mesh(tensor), batch=64), ranks)
+                run([SONDE, "store", "diff", parts, copy, "--tolerance", "5e-6"])
+                shutil.rmtree(copy)
+            if not LONG or stops == 5:
+                break
+    assert stops > 0, "no run was stopped in time: the test proved nothing"
+    print("SIGTERM to a rank that does not write: exit code 75, finished by other meshes", flush=True)
+
+
+def lines_of(path):
+    with open(path) as f:
+        return [json.loads(line) for line in f]
+
+
+def check_score_and_generate(model, ids, tmp):
+    """One model on all ranks, in step; the first writes."""
+    few = os.path.join(tmp, "few.jsonl")
+    with open(ids) as f, open(few, "w") as g:
+        g.writelines(f.readlines()[:12])
+    outs = [os.path.join(tmp, name) for name in ("one.jsonl", "many.jsonl")]
+    for ranks in (2, 3):
+        for out, n in zip(outs, (None, ranks)):
+            run([SONDE, "score", model, "--ids", few, "--dtype", "f32", "--out", out], n)
+        for a, b in zip(*map(lines_of, outs)):
+            assert a["id"] == b["id"] and np.allclose(a["log_probs"], b["log_probs"], rtol=0, atol=2e-5), (a, b)
+        for out in outs:
+            os.remove(out)
+        for how in (["--greedy"], ["--temperature", "0.8", "--seed", "3"]):
+            for out, n in zip(outs, (None, ranks)):
+                run([SONDE, "generate", model, "--prompts", few, "--dtype", "f32", "--max-new", "8", *how, "--out", out], n)
+            a, b = map(lines_of, outs)
+            same = sum(x["ids"] == y["ids"] for x, y in zip(a, b))
+            assert len(a) == len(b) == 12 and same >= 11, f"{same} of 12 continuations are the same"  # ties may fall
+            for out in outs:
+                os.remove(out)
+    print("score and generate on 2 and 3 ranks: as on one", flush=True)
+
+
+def check_memory(tmp):
+    """A model larger than what one rank may allocate runs on four."""
+    model = tiny_model.write(os.path.join(tmp, "large"), hidden_size=512, intermediate_size=4096, num_hidden_layers=6,
+                             num_attention_heads=8, num_key_value_heads=2, head_dim=64, vocab_size=20000)
+    ids = os.path.join(tmp, "few.jsonl")
+    with open(ids, "w") as f:
+        f.writelines(json.dumps({"ids": [1, 2, 3, 4 + i]}) + "\n" for i in range(8))
+    sites, limit = "blocks.*.hook_resid_post,logits", ["prlimit", f"--data={130 << 20}"]
+    text = run(extract(model, ids, os.path.join(tmp, "no"), sites=sites), expected=1, prefix=limit)
+    assert "out of memory" in text, text
+    run(extract(model, ids, os.path.join(tmp, "yes"), *on_mesh(4), sites=sites), 4, prefix=limit)
+    run(extract(model, ids, os.path.join(tmp, "free"), sites=sites))
+    run([SONDE, "store", "diff", os.path.join(tmp, "yes"), os.path.join(tmp, "free"), "--tolerance", "5e-6"])
+    print("a model larger than a rank's memory limit runs on 4 ranks", flush=True)
+
+
+def check_program(tmp):
+    rng = random.Random(5)
+    model, ids, whole = tiny_model.write(os.path.join(tmp, "model")), os.path.join(tmp, "ids.jsonl"), os.path.join(tmp, "whole")
+    with open(ids, "w") as f:
+        for i in range(300):
+            tokens = [rng.randrange(tiny_model.CONFIG["vocab_size"]) for _ in range(rng.randrange(1, 40))]
+            f.write(json.dumps({"id": f"d{i}", "ids": tokens}) + "\n")
+    run(extract(model, ids, whole))
+    check_stores(model, ids, whole, tmp)
+    check_score_and_generate(model, ids, tmp)
+    check_stop_and_resume(model, ids, tmp)
+    check_memory(tmp)
+
+
+need_mpi(PROGRAM)
+with tempfile.TemporaryDirectory() as folder:
+    check_program(folder)
+for n in (1, 2, 3, 4) if LONG else (2, 3):
+    check_models(n)
