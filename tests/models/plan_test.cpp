@@ -77,8 +77,8 @@ TEST(Plan, WeightsOfARank) {
 TEST(Plan, UnevenSharesAreTheLargest) {
   ModelSpec spec = llama_8b();
   const ModelSpec share = tensor_share(spec, 3);
-  EXPECT_EQ(share.n_kv_heads, 3);  // 8 heads of keys: 3, 3, 2
-  EXPECT_EQ(share.n_heads, 12);
+  EXPECT_EQ(share.n_heads, 11);    // 32 heads: 10, 11, 11
+  EXPECT_EQ(share.n_kv_heads, 4);  // that read 3, 4 and 3 of the 8 heads of keys
   EXPECT_EQ(share.d_mlp, 4779);
   EXPECT_EQ(share.vocab, 42752);
 }
