@@ -142,7 +142,7 @@ TEST_P(Attention, TokenByTokenFromACache) {
           ASSERT_TRUE(same_bits(step, whole)) << "token " << t << " of " << T;
         } else {  // other tiles, other sums, of scores that pass 10: exp makes their rounding a relative
                   // error
-          ASSERT_LT(oracle::relative_error(values(step), values(whole)), 5e-6)
+          ASSERT_LT(oracle::relative_error(values(step), values(whole)), 2e-5)
               << "token " << t << " of " << T;
         }
       }
