@@ -120,7 +120,11 @@ void resume(const path& dir, OpenStore& store) {
   resumed = read_shard_log(dir, &intact);
   check_shards(dir, found, resumed);
   store.by_ranks = read_rank_logs(dir, found, resumed);
-  if (manifest.complete) return;
+  if (manifest
+          .complete) {  // a run that was killed while it tidied up: shards.jsonl has all of the ranks' lines
+    for (const path& log : rank_logs(dir)) std::filesystem::remove(log);
+    return;
+  }
   {
     const File log(shard_log_path(dir), O_WRONLY);
     if (log.size() != intact) log.truncate(intact), log.sync();  // a line that a crash tore

@@ -71,8 +71,6 @@ constexpr std::array<InstForm, 6> kInstForms = {{
 constexpr std::string_view kSmolLm2System =
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 constexpr std::string_view kQwen2System = "You are a helpful assistant.";
-constexpr std::string_view kQwen25System =
-    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.";
 constexpr std::string_view kLlama31Dates =
     "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
 
