@@ -71,7 +71,6 @@ def interrupt(command, ranks, seconds, number, victims=None):
 def check_layouts(model, ids, whole, tmp):
     out = os.path.join(tmp, "out")
     for ranks in (1, 2, 3):
-        shutil.rmtree(out, ignore_errors=True)
         text = run(extract(model, ids, out, 100), ranks=ranks)
         if ranks > 1:
             assert f"{ranks} ranks: data {ranks} x tensor 1 x pipeline 1" in text, text
@@ -80,11 +79,10 @@ def check_layouts(model, ids, whole, tmp):
             assert makers <= set(range(ranks)), makers
         a, b = sonde_store.Store(whole), sonde_store.Store(out)
         assert (a.read("logits") == b.read("logits")).all() and (a.rows()["token"] == b.rows()["token"]).all()
+        if ranks > 1:  # as if killed between the mark "complete" and the end of tidying up: the next start does the rest
+            shutil.copy(os.path.join(out, "shards.jsonl"), os.path.join(out, "shards.rank-00001.jsonl"))
+            run(extract(model, ids, out, 100), ranks=ranks)
         same(whole, out, f"{ranks} ranks")
-        # As if killed between the mark "complete" and the end of tidying up: the next start does the rest.
-        shutil.copy(os.path.join(out, "shards.jsonl"), os.path.join(out, "shards.rank-00001.jsonl"))
-        run(extract(model, ids, out, 100), ranks=ranks)
-        same(whole, out, f"{ranks} ranks, tidied up")
     # A part store of two ranks is the part store of one, and merges.
     run(extract(model, ids, out + "1", 100, "--part", "1/2"), ranks=2)
     run(extract(model, ids, out + "2", 100, "--part", "2/2"))
