@@ -155,7 +155,7 @@ MUTATIONS = [
              NORM),
     # ---- probes
     Mutation("probe_shift", "probe: scores of rows that are not centred", "probe_ops.cu", "part_of(v[r], k)) - s) * wc",
-             "part_of(v[r], k)) * wc", LOGISTIC),
+             "part_of(v[r], k))) * wc", LOGISTIC),
     Mutation("probe_overflow", "probe: a log-loss that overflows", "probe_ops.cu", "exp(-fabs(m))", "exp(-m)", LOGISTIC),
     Mutation("probe_slot_replaced", "probe: a slab's sums replace the last one's", "probe_ops.cu",
              "partial[slot * C + c] += sum;", "partial[slot * C + c] = sum;", SLABS),
