@@ -32,6 +32,9 @@ constexpr PartName kLlamaPerLayer[] = {
     {Part::attn_out_bias, "self_attn.o_proj.bias"},
     {Part::ln2, "post_attention_layernorm.weight"},
     {Part::ln2_bias, "post_attention_layernorm.bias"},
+    {Part::router, "mlp.gate.weight"},  // experts as transformers 5 holds them: one tensor for all of a layer
+    {Part::gate_up, "mlp.experts.gate_up_proj"},
+    {Part::down, "mlp.experts.down_proj"},
     {Part::gate, "mlp.gate_proj.weight"},
     {Part::gate_bias, "mlp.gate_proj.bias"},
     {Part::up, "mlp.up_proj.weight"},
@@ -87,28 +90,6 @@ constexpr PartName kGgufQkvPerLayer[] = {
     {Part::up_bias, "ffn_up.bias"},
     {Part::down, "ffn_down.weight"},
     {Part::down_bias, "ffn_down.bias"},
-};
-
-// As transformers 5 holds them: one tensor for all experts of a layer.
-constexpr PartName kStackedExpertsPerLayer[] = {
-    {Part::ln1, "input_layernorm.weight"},
-    {Part::q, "self_attn.q_proj.weight"},
-    {Part::q_bias, "self_attn.q_proj.bias"},
-    {Part::k, "self_attn.k_proj.weight"},
-    {Part::k_bias, "self_attn.k_proj.bias"},
-    {Part::v, "self_attn.v_proj.weight"},
-    {Part::v_bias, "self_attn.v_proj.bias"},
-    {Part::q_norm, "self_attn.q_norm.weight"},
-    {Part::k_norm, "self_attn.k_norm.weight"},
-    {Part::attn_out, "self_attn.o_proj.weight"},
-    {Part::attn_out_bias, "self_attn.o_proj.bias"},
-    {Part::ln2, "post_attention_layernorm.weight"},
-    {Part::router, "mlp.gate.weight"},
-    {Part::gate_up, "mlp.experts.gate_up_proj"},
-    {Part::down, "mlp.experts.down_proj"},
-    {Part::gate, "mlp.gate_proj.weight"},
-    {Part::up, "mlp.up_proj.weight"},
-    {Part::down, "mlp.down_proj.weight"},
 };
 
 bool is_expert_weight(Part part) {
@@ -285,7 +266,7 @@ TensorNames gguf_names() {
 }
 
 TensorNames llama_names_with_stacked_experts() {
-  TensorNames names{"model.layers.{}.", kLlamaOnce, kStackedExpertsPerLayer};
+  TensorNames names{"model.layers.{}.", kLlamaOnce, kLlamaPerLayer};
   names.stacked_experts = true;
   return names;
 }

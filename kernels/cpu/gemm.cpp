@@ -54,6 +54,7 @@ struct RawPanels {
 // Words of k that a block takes: at most kBlockWords, in blocks of nearly equal size.
 template <class Panels>
 std::int64_t block_words(const GemmKernel& g, std::int64_t rows, std::int64_t words) {
+  static_assert(kBlockWords % Panels::kCut == 0);  // so a block that is rounded up stays within kBlockWords
   if (rows * words * 4 <= kSmallBlock) return words;
   const std::int64_t blocks = ceil_div(words, kBlockWords), cut = Panels::kCut / g.k_step;
   return ceil_div(ceil_div(words, blocks), cut) * cut;

@@ -5,13 +5,14 @@
 // FLOPs: N^3 / 3, nearly all in the tiles. Bytes: each step reads and writes what remains, 16 N^3 / (3 * 64)
 // / 2 in all. The solution reads L twice, a block per right-hand side.
 #include "kernels/cuda/block.cuh"
+#include "kernels/cuda/double_tile.cuh"
 #include "kernels/cuda/probe_ops.h"
 
 namespace sonde::SONDE_GPU {
 namespace {
 
-constexpr int kBlock = 64, kPitch = kBlock + 1;  // + 1: rows begin in different banks
-constexpr int kDepth = 16, kPer = 4;             // of a tile: columns of a step, entries a side of a thread
+constexpr int kBlock = kTileSide, kPitch = kBlock + 1;  // + 1: rows begin in different banks
+constexpr int kDepth = kTileDepth, kPer = kTilePer;
 
 // What a pivot must exceed; and the mark of failure is cleared.
 __global__ void pivot_floors(double* floors, int* failed, const double* a, std::int64_t N,
@@ -93,13 +94,7 @@ __global__ void subtract_product(double* rest, const double* panel, std::int64_t
       bs[d][r] = column0 + r < rows ? panel[(column0 + r) * N + k0 + d] : 0.0;
     }
     __syncthreads();
-#pragma unroll
-    for (int d = 0; d < kDepth; ++d) {
-      double a[kPer], b[kPer];
-      for (int k = 0; k < kPer; ++k) a[k] = as[d][ty + 16 * k], b[k] = bs[d][tx + 16 * k];
-      for (int p = 0; p < kPer; ++p)
-        for (int q = 0; q < kPer; ++q) sum[p][q] += a[p] * b[q];
-    }
+    add_tile_product(sum, as, bs, ty, tx);
     __syncthreads();
   }
   for (int p = 0; p < kPer; ++p)

@@ -5,13 +5,13 @@
 // tiles are fewer than a GPU has places for blocks, rows of a slab are shared out, too, and sums join in
 // order. Bytes at least: 4 n D and 8 D^2; tiles read rows D / 64 times, from L2 while a slab of 16 MiB lasts.
 // FLOPs: n D^2, by FMA (float64 tensor cores would give twice that).
+#include "kernels/cuda/double_tile.cuh"
 #include "kernels/cuda/probe_ops.h"
 
 namespace sonde::SONDE_GPU {
 namespace {
 
-constexpr int kTile = 64, kDepth = 16,
-              kPer = 4;  // a side of a tile, rows of a step, entries a side of a thread
+constexpr int kTile = kTileSide, kDepth = kTileDepth, kPer = kTilePer;
 
 // Tile number t of the lower triangle, counted row by row.
 struct TilePlace {
@@ -47,13 +47,7 @@ __global__ void gram_tiles(double* partial, Rows x, const double* shift, const d
       bs[d][c] = plain;
     }
     __syncthreads();
-#pragma unroll
-    for (int d = 0; d < kDepth; ++d) {
-      double a[kPer], b[kPer];
-      for (int k = 0; k < kPer; ++k) a[k] = as[d][ty + 16 * k], b[k] = bs[d][tx + 16 * k];
-      for (int p = 0; p < kPer; ++p)
-        for (int q = 0; q < kPer; ++q) sum[p][q] += a[p] * b[q];
-    }
+    add_tile_product(sum, as, bs, ty, tx);
     __syncthreads();
   }
   for (int p = 0; p < kPer; ++p)

@@ -4,8 +4,8 @@
 
 #include <cstdlib>
 
-#include "models/generator.h"
 #include "tests/models/oracle_compare.h"
+#include "tests/models/oracle_greedy.h"
 #include "tests/models/random_decoder.h"
 
 namespace sonde::test {
@@ -100,26 +100,7 @@ TEST_P(FamilyForward, GreedyTokensAreTheOracles) {
     const Model model = Model::load(folder.path(), {}, *backend);
     std::vector<Ids> inputs = documents(drawn.spec.vocab, seed);
     inputs.resize(5);
-    GenerateOptions options;
-    options.sampling.greedy = true;
-    options.max_new = 10;
-    options.context = 80;
-    Generator generator(model, *backend, options, {});
-    const oracle::Weights weights = drawn.oracle_weights();
-    generator.run(
-        inputs, [](std::size_t, std::span<const std::int32_t>) { return false; },
-        [&](std::size_t prompt, const Generated& generated) {
-          std::vector<int> ids(inputs[prompt].begin(), inputs[prompt].end());
-          for (const std::int32_t id : generated.ids) {
-            const auto logits = oracle::forward(drawn.spec, weights, ids).at("logits").values;
-            const auto last = logits.end() - drawn.spec.vocab;
-            const double best = *std::max_element(last, logits.end());
-            EXPECT_GE(last[id], best - 1e-4 * std::abs(best))
-                << "prompt " << prompt << ", " << ids.size() << " tokens";
-            ids.push_back(id);
-          }
-          EXPECT_EQ(generated.ids.size(), 10u);
-        });
+    expect_greedy_tokens(model, *backend, drawn, inputs, 10);
     if (HasFailure()) return;
   }
 }

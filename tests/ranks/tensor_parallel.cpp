@@ -10,11 +10,11 @@
 
 #include "distributed/world.h"
 #include "kernels/devices.h"
-#include "models/generator.h"
 #include "models/scoring.h"
 #include "runtime/error.h"
 #include "tests/models/golden.h"
 #include "tests/models/oracle_compare.h"
+#include "tests/models/oracle_greedy.h"
 #include "tests/models/random_decoder.h"
 #include "tests/models/smollm2.h"
 #include "tests/shared_files.h"
@@ -187,29 +187,7 @@ TEST_P(Family, GreedyTokensAreTheOracles) {
   drawn.write_folder(folder.path());
   const Model model = Model::load(folder.path(), spread(), *backend);
   const std::vector<Ids> inputs = documents(drawn.spec.vocab, 1);
-  GenerateOptions options;
-  options.sampling.greedy = true;
-  options.max_new = 8;
-  options.context = 80;
-  Generator generator(model, *backend, options, {});
-  const oracle::Weights weights = drawn.oracle_weights();
-  std::size_t done = 0;
-  generator.run(
-      inputs, [](std::size_t, std::span<const std::int32_t>) { return false; },
-      [&](std::size_t prompt, const Generated& generated) {
-        ++done;
-        std::vector<int> ids(inputs[prompt].begin(), inputs[prompt].end());
-        for (const std::int32_t id : generated.ids) {
-          const auto logits = oracle::forward(drawn.spec, weights, ids).at("logits").values;
-          const auto last = logits.end() - drawn.spec.vocab;
-          const double best = *std::max_element(last, logits.end());
-          ASSERT_GE(last[id], best - 1e-4 * std::abs(best))
-              << "prompt " << prompt << ", " << ids.size() << " tokens";
-          ids.push_back(id);
-        }
-        EXPECT_EQ(generated.ids.size(), 8u);
-      });
-  EXPECT_EQ(done, inputs.size());
+  expect_greedy_tokens(model, *backend, drawn, inputs, 8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Family, ::testing::ValuesIn(decoder_families()),

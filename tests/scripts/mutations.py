@@ -137,7 +137,7 @@ MUTATIONS = [
              "at % Format::kValues);", "0);", "Dequantise.*", "backend"),
     Mutation("blocks_no_syncwarp", "blocks: read before the warp's copies of them are there", "blocks.cuh",
              "__syncwarp(); return reinterpret_cast<const Byte*>(to) + skipped;",
-             "return reinterpret_cast<const Byte*>(to) + skipped;", EMBED, "race", compiled="embed.cu"),
+             "return reinterpret_cast<const Byte*>(to) + skipped;", "Dequantise.*", "backend", compiled="embed.cu"),
     Mutation("keys_wrong_lane", "attention: a lane takes the product of its neighbour's key", "keys.cuh",
              "product, lane % 4 * 8)", "product, (lane + 1) % 4 * 8)", ATTENTION, compiled="attention.cu"),
     Mutation("flash_diagonal", "flash: the tile before the diagonal is the last that is masked", "flash_attention.cu",
