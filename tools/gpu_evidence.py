@@ -176,7 +176,7 @@ def estimates(codes):
 def loops_table(codes):
     rows = [[f"`{name}`", arch[3:], slots, f"{tensor:.0f}", mufu, f"{100 * share:.0f} %"]
             for (name, arch), (share, tensor, slots, mufu) in sorted(flash_shares(codes).items())]
-    text = table(["kernel", "sm", "issue slots of the key loop", "clocks of the tensor cores", "MUFU", "tensor cores' share at most"], rows)
+    text = table(["kernel", "sm", "issue slots of the key loop", "clocks of the tensor cores", "MUFU", "tensor cores' share, all counted"], rows)
     rows = [[f"`{form}`", arch[3:], f"{n:.0f}", *(f"{128 * 4 / n * gpu.multiprocessors * gpu.clock / 1e12:.2f}" if gpu.arch == arch else "" for gpu in estimate.GPUS)]
             for (form, arch), n in sorted(gemv_slots(codes).items())]
     return text + "\n\n" + table(["GEMV of", "sm", "instructions for 128 weights", *(f"{g.name}, 10^12 weights/s at most" for g in estimate.GPUS)], rows)
@@ -219,7 +219,8 @@ for. `log_softmax_at` reads a row twice.
 
 ## Loops that are bound by issue slots
 A quarter of a multiprocessor issues one instruction a clock. Flash attention's key loop: what its instructions leave
-of the tensor cores' peak. GEMV: weights that 4 warp instructions a clock allow; where that is less than
+of the tensor cores' peak, all counted, also those that only tiles at the diagonal or at a window's edge run; the tiles
+between them, most of a long document, do better than this, and the estimate below takes this for all. GEMV: weights that 4 warp instructions a clock allow; where that is less than
 bandwidth / bytes a weight, decode is bound by instructions and not by memory.
 
 {loops}
