@@ -91,6 +91,7 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
   BatchArrays arrays;
   Queue queue(writer != nullptr, mesh);
   bool stopped = false;
+  std::int64_t reported = 0;
   for (std::int64_t ticket; !stopped && (ticket = queue.next()) < static_cast<std::int64_t>(work.size());) {
     const StoreStretch& stretch = work[static_cast<std::size_t>(ticket)];
     std::int64_t tokens = tokens_before[static_cast<std::size_t>(ticket)];
@@ -102,14 +103,18 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
       if (writer != nullptr) writer->end_batch();
       mesh.model->beat();
       tokens += batch_tokens(plan, plan.first_batch + b);
-      report({tokens, tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
+      report({reported = tokens, tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
     }
     if (writer != nullptr) writer->close();  // one that was stopped ends with the batch it has reached
   }
   mesh.model->long_task();
   std::int64_t rows = writer != nullptr ? writer->finish() : 0;
   mesh.model->broadcast(std::span(&rows, 1));
-  return rows == batch_rows.back() ? Outcome::complete : Outcome::stopped;
+  if (rows != batch_rows.back()) return Outcome::stopped;
+  // The others ran what this rank has not seen; it may have run nothing at all.
+  if (reported < tokens_before.back())
+    report({tokens_before.back(), tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
+  return Outcome::complete;
 }
 
 }  // namespace sonde

@@ -2,7 +2,9 @@
 """sonde depth against the published curves of the concept-depth experiment, layer by layer. usage: depth_test.py SONDE
 
 Cities alone, or with SONDE_LONG=1 every dataset and ablation. At most 2 test rows, AUC within 2e-4, log-loss and the
-objective within 1e-4 of the references; raw residuals where the reference's own solver converged.
+objective within 1e-4 of the references; raw residuals where the reference's own solver converged. AUC moves in steps of
+one pair of test rows of different labels, so it may always be off by two: coin flip has 9,975 pairs, two are 2.005e-4,
+and a float64 forward from the formula is two pairs from the references' float32 curve at three of its first 26 sites.
 """
 import csv
 import json
@@ -38,7 +40,13 @@ def trustworthy(curve, layer):
     return excess is None or excess[layer] is None or abs(excess[layer]) < 1e-6
 
 
-def compare(name, rows, curves, scaling):
+def test_pairs(data):
+    with open(os.path.join(DATA, data)) as f:
+        labels = [row["label"] for row in csv.DictReader(f) if row["split"] == "test"]
+    return labels.count("1") * labels.count("0")
+
+
+def compare(name, rows, curves, scaling, pairs):
     worst = dict.fromkeys(LIMITS, 0.0)
     for site, pattern in SITES.items():
         curve = curves.get(f"{site}.{scaling}")
@@ -55,6 +63,8 @@ def compare(name, rows, curves, scaling):
                      "objective": abs(float(row["objective"]) / curve["objective"][layer] - 1)}
             for key, limit in LIMITS.items():
                 worst[key] = max(worst[key], found[key])
+                if key == "auc":
+                    limit = max(limit, 2 / pairs)
                 assert found[key] <= limit + 1e-9, f"{name} {row['site']} {scaling}: {key} off by {found[key]:.3g}, limit {limit}"
             for key in ("accuracy", "f1", "f1_label0"):
                 assert abs(float(row[key]) - curve[key][layer]) < 0.03
@@ -72,7 +82,7 @@ def main(tmp):
                  ("int4", "cities.csv", ablations["int4"], ["--weights", "int4"])]
     for name, data, curves, options in runs:
         for standardise, scaling in (("yes", "standardised"), ("no", "raw")):
-            compare(name, depth(tmp, data, standardise, *options), curves["curves"], scaling)
+            compare(name, depth(tmp, data, standardise, *options), curves["curves"], scaling, test_pairs(data))
 
 
 if not os.path.exists(DATA) or not os.path.exists(MODEL):

@@ -138,6 +138,7 @@ class Slurm:
         end = time.time() + seconds
         while (state := self.field(job, "JobState")) not in states:
             if state == "PENDING" and self.field(job, "Restarts") != "0":
+                time.sleep(3)  # for the node to be done with the job's last end; a real cluster waits two minutes
                 subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=self.environment,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             assert time.time() < end, f"job {job} is {state}, expected {states}\n{self.logs()}"
