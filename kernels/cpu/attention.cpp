@@ -4,12 +4,14 @@
 // document alone.
 #include <omp.h>
 
+#include <bit>
 #include <cmath>
 #include <limits>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/heads.h"
+#include "kernels/cpu/kernels_of.h"
 #include "kernels/cpu/scratch.h"
 
 namespace sonde::cpu {
@@ -18,15 +20,18 @@ namespace {
 constexpr std::int64_t kKeys = kValueChain;  // keys of a block; a multiple of every panel width
 
 struct Kernels {
-  const GemmKernel &scores, &values;
+  const GemmKernel& scores;
+  const ValueKernel& values;
   const RowKernels& rows;
 };
 
 // One task's working memory, in the thread's scratch.
 struct Block {
-  Block(const GemmKernel& g, std::int64_t e) : columns((e + g.nr - 1) / g.nr * g.nr) {
-    const std::int64_t query_floats = packed_x_bytes(g, kQueryRows, e) / 4, floats = kQueryRows * kKeys;
-    const std::int64_t weight_floats = packed_x_bytes(g, g.mr, kKeys) / 4;
+  Block(const Kernels& kernels, std::int64_t e) {
+    const ValueKernel& g = kernels.values;
+    const std::int64_t query_floats = packed_x_bytes(kernels.scores, kQueryRows, e) / 4;
+    const std::int64_t weight_floats = packed_x_bytes(g, g.mr, kKeys) / 4, floats = kQueryRows * kKeys;
+    columns = (e + g.nr - 1) / g.nr * g.nr;
     queries = reinterpret_cast<float*>(
         thread_scratch((query_floats + weight_floats + floats + kQueryRows * (columns + 2)) * 4));
     weights = queries + query_floats;
@@ -37,7 +42,7 @@ struct Block {
   }
   std::int64_t columns;  // E rounded up to whole panels
   float* queries;        // [E][mr] for each tile
-  float* weights;        // [keys][mr] of one tile
+  float* weights;        // [keys / k_step][mr] words of one tile
   float* scores;         // [48, 256]
   float* out;            // [48, columns] weighted sum of values so far
   float* largest;        // [48] largest score so far
@@ -69,11 +74,11 @@ void softmax_row(const RowKernels& rows, float* scores, std::int64_t from, std::
 void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q,
                   const PackedHeads& packed, std::int64_t kv_head, std::int64_t e,
                   const AttentionSpec& spec) {
-  const GemmKernel& g = kernels.values;
-  const Block block(g, e);
+  const ValueKernel& g = kernels.values;
+  const Block block(kernels, e);
   for (std::int64_t r = 0; r < task.rows; r += g.mr)
-    g.pack_x(block.queries + r * e, q.row(task.first + r), q.stride,
-             static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), e);
+    kernels.scores.pack_x(block.queries + r * e, q.row(task.first + r), q.stride,
+                          static_cast<int>(std::min<std::int64_t>(g.mr, task.rows - r)), e);
   std::fill(block.out, block.out + kQueryRows * block.columns, 0.0f);
   std::fill(block.largest, block.largest + kQueryRows, -std::numeric_limits<float>::infinity());
   std::fill(block.sum, block.sum + kQueryRows, 0.0f);
@@ -100,24 +105,21 @@ void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, He
       const std::int64_t begin = first_seen(r), end = last_seen(r);
       const std::int64_t height = std::min<std::int64_t>(g.mr, task.rows - r);
       if (end <= begin) continue;
-      std::int64_t skip = 0;  // keys of the first panel that a tile of one row doesn't see
       for (std::int64_t i = r; i < r + height; ++i) {
         float* scores = block.scores + i * kKeys + begin;
         const std::int64_t position = task.first + i;
         const std::int64_t from = std::max<std::int64_t>(0, first_key(position, spec.window) - key0 - begin);
         const std::int64_t to = std::min(end - begin, position + 1 - key0 - begin);
-        if (height == 1) skip = from;
         if (to <= from)
           std::fill(scores, scores + end - begin, 0.0f);
         else
           softmax_row(kernels.rows, scores, from, to, end - begin, spec, block.out + i * block.columns,
                       block.columns, block.largest[i], block.sum[i]);
       }
-      const std::int64_t seen = end - begin - skip;
-      g.pack_x(block.weights, block.scores + r * kKeys + begin + skip, kKeys, static_cast<int>(height), seen);
+      g.pack_x(block.weights, block.scores + r * kKeys + begin, kKeys, static_cast<int>(height), end - begin);
       for (std::int64_t column = 0; column < block.columns; column += g.nr)
         g.tile(block.out + r * block.columns + column, block.columns, block.weights,
-               packed.values(task.document, kv_head, column / g.nr, key0 + begin + skip), seen,
+               packed.values(task.document, kv_head, column / g.nr, key0 + begin), end - begin,
                static_cast<int>(height), g.nr, true, nullptr);
     }
   }
@@ -125,19 +127,7 @@ void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, He
     kernels.rows.divide(z.row(task.first + r), block.out + r * block.columns, block.sum[r], e);
 }
 
-// The rows of a tile share its keys: one that a row doesn't see has weight 0 there, and 0 times a value that
-// isn't finite would be NaN. So such a block is done again, each row with its own keys alone.
-void attend(const Kernels& kernels, const QueryBlock& task, HeadRows z, HeadRows q, const PackedHeads& packed,
-            std::int64_t kv_head, std::int64_t e, const AttentionSpec& spec) {
-  attend_block(kernels, task, z, q, packed, kv_head, e, spec);
-  if (task.rows == 1 || all_finite(z, task.first, task.rows, e)) return;
-  QueryBlock row = task;
-  row.rows = 1;
-  for (row.first = task.first; row.first < task.first + task.rows; ++row.first)
-    attend_block(kernels, row, z, q, packed, kv_head, e, spec);
-}
-
-// The only query of a sequence that decodes, in the heads [head, head + heads) that share one head of keys.
+// The last query of a document, in the heads [head, head + heads) that share one head of keys.
 struct OneQuery {
   HeadDocument document;
   std::int64_t kv_head, head, heads;
@@ -160,17 +150,22 @@ std::vector<OneQuery> one_queries(const std::vector<HeadDocument>& documents, st
   return tasks;
 }
 
-// The same steps as attend, with the same bits. Keys and values are packed a panel at a time where they are
-// used: nothing but the cache itself is read from memory, and once for all heads of the task.
+void drop_first_of_pair(float& word) {
+  word = std::bit_cast<float>(std::bit_cast<std::uint32_t>(word) & 0xffff0000u);
+}
+
+// The same steps as attend_block, with the same bits, and nothing of keys that the query doesn't see. Keys
+// and values are packed a panel at a time where they are used: nothing but the cache itself is read from
+// memory, and once for all heads of the task.
 void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q, Tensor k, Tensor v,
                 const AttentionSpec& spec) {
-  const GemmKernel& g = kernels.values;
+  const ValueKernel& g = kernels.values;
   const std::int64_t e = q.dim(2), n = task.heads, columns = (e + g.nr - 1) / g.nr * g.nr;
   const HeadDocument& document = task.document;
   const std::int64_t position = document.keys - 1, first_seen = first_key(position, spec.window);
   const HeadRows keys = head_rows(k, document.key_row, task.kv_head),
                  values = head_rows(v, document.key_row, task.kv_head);
-  const std::int64_t query_floats = packed_x_bytes(g, n, e) / 4,
+  const std::int64_t query_floats = packed_x_bytes(kernels.scores, n, e) / 4,
                      weight_floats = packed_x_bytes(g, n, kKeys) / 4;
   auto* queries = reinterpret_cast<float*>(thread_scratch(
       (query_floats + weight_floats + n * (kKeys + columns + 2) + g.nr * std::max(e, kKeys)) * 4));
@@ -181,7 +176,7 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
     for (std::int64_t r = 0; r < n; r += g.mr) f(r, static_cast<int>(std::min<std::int64_t>(g.mr, n - r)));
   };
   tiles([&](std::int64_t r, int rows) {
-    g.pack_x(queries + r * e, q.row(document.query_row) + (task.head + r) * e, e, rows, e);
+    kernels.scores.pack_x(queries + r * e, q.row(document.query_row) + (task.head + r) * e, e, rows, e);
   });
   std::fill(out, largest, 0.0f);
   std::fill(largest, sum, -std::numeric_limits<float>::infinity());
@@ -191,8 +186,8 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
     const std::int64_t begin = std::max<std::int64_t>(0, first_seen - key0) / g.nr * g.nr;
     const std::int64_t end = std::min(kKeys, position + 1 - key0);
     for (std::int64_t key = begin; key < end; key += g.nr) {
-      g.pack_w(panel, keys.row(key0 + key), keys.stride,
-               static_cast<int>(std::min<std::int64_t>(g.nr, end - key)), e);
+      kernels.scores.pack_w(panel, keys.row(key0 + key), keys.stride,
+                            static_cast<int>(std::min<std::int64_t>(g.nr, end - key)), e);
       tiles([&](std::int64_t r, int rows) {
         kernels.scores.tile(scores + r * kKeys + key, kKeys, queries + r * e, panel, e, rows, g.nr, false,
                             nullptr);
@@ -202,18 +197,17 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
       softmax_row(kernels.rows, scores + i * kKeys + begin,
                   std::max<std::int64_t>(0, first_seen - key0 - begin), end - begin, end - begin, spec,
                   out + i * columns, columns, largest[i], sum[i]);
+    const std::int64_t seen = std::max(begin, first_seen - key0) / g.k_step * g.k_step;
     tiles([&](std::int64_t r, int rows) {
-      g.pack_x(weights + r * kKeys, scores + r * kKeys + begin, kKeys, rows, end - begin);
+      g.pack_x(weights + r * kKeys, scores + r * kKeys + seen, kKeys, rows, end - seen);
     });
     for (std::int64_t column = 0; column < columns; column += g.nr) {
-      const auto used = static_cast<std::size_t>(std::min<std::int64_t>(g.nr, e - column));
-      for (std::int64_t key = begin; key < end; ++key) {
-        float* row = panel + (key - begin) * g.nr;
-        std::copy_n(values.row(key0 + key) + column, used, row);
-        std::fill(row + used, row + g.nr, 0.0f);
-      }
+      g.pack_values(panel, values.row(key0 + seen) + column, values.stride,
+                    static_cast<int>(std::min<std::int64_t>(g.nr, e - column)), end - seen);
+      if (key0 + seen < first_seen)  // the first pair holds a key before the window: 0 times NaN is NaN
+        for (int j = 0; j < g.nr; ++j) drop_first_of_pair(panel[j]);
       tiles([&](std::int64_t r, int rows) {
-        g.tile(out + r * columns + column, columns, weights + r * kKeys, panel, end - begin, rows, g.nr, true,
+        g.tile(out + r * columns + column, columns, weights + r * kKeys, panel, end - seen, rows, g.nr, true,
                nullptr);
       });
     }
@@ -222,12 +216,24 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
     kernels.rows.divide(z.row(document.query_row) + (task.head + i) * e, out + i * columns, sum[i], e);
 }
 
+// The rows of a tile share its keys: one that a row doesn't see has weight 0 there, and 0 times a value that
+// isn't finite would be NaN. So the rows of such a block are done again, each with its own keys alone.
+void attend(const Kernels& kernels, const QueryBlock& task, const HeadDocument& document, Tensor z, Tensor q,
+            Tensor k, Tensor v, const PackedHeads& packed, const AttentionSpec& spec) {
+  const std::int64_t kv_head = task.head / (q.dim(1) / k.dim(1)), e = q.dim(2);
+  const HeadRows out = head_rows(z, task.row0, task.head);
+  attend_block(kernels, task, out, head_rows(q, task.row0, task.head), packed, kv_head, e, spec);
+  if (all_finite(out, task.first, task.rows, e)) return;
+  for (std::int64_t position = task.first; position < task.first + task.rows; ++position)
+    attend_one(kernels, {{document.key_row, position + 1, task.row0 + position, 1}, kv_head, task.head, 1}, z,
+               q, k, v, spec);
+}
+
 }  // namespace
 
 void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                               const KeyRanges& keys, const AttentionSpec& spec) {
-  const Kernels kernels{kernels_.scores, kernels_.values, kernels_.rows};
-  const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2);
+  const Kernels kernels{kernels_.scores, value_kernel_of(path_, spec.precision), kernels_.rows};
   std::vector<HeadDocument> docs = head_documents(documents, keys), decoding;
   for (HeadDocument& document : docs)
     if (document.queries == 1) {
@@ -241,14 +247,13 @@ void CpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
     attend_one(kernels, ones[static_cast<std::size_t>(i)], z, q, k, v, spec);
   if (decoding.size() == docs.size()) return;
 
-  const PackedHeads packed(kernels.values, k, v, docs, packed_heads_);
+  const PackedHeads packed(kernels.scores, kernels.values, k, v, docs, packed_heads_);
   const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)
   for (std::int64_t i = 0; i < count; ++i) {
     const QueryBlock& task = tasks[static_cast<std::size_t>(i)];
-    attend(kernels, task, head_rows(z, task.row0, task.head), head_rows(q, task.row0, task.head), packed,
-           task.head / group, e, spec);
+    attend(kernels, task, docs[static_cast<std::size_t>(task.document)], z, q, k, v, packed, spec);
   }
 }
 

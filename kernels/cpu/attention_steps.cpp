@@ -24,7 +24,7 @@ void CpuBackend::do_attention_scores(Tensor scores, Tensor q, Tensor k, const Do
   const GemmKernel& g = kernels_.scores;
   const std::int64_t group = q.dim(1) / k.dim(1), e = q.dim(2), s = scores.dim(2);
   const std::vector<HeadDocument> docs = head_documents(documents, keys);
-  const PackedHeads packed(g, k, {}, docs, packed_heads_);
+  const PackedHeads packed(g, kernels_.values, k, {}, docs, packed_heads_);
   const std::vector<QueryBlock> tasks = query_blocks(docs, q.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)
@@ -72,10 +72,10 @@ void CpuBackend::do_softmax(Tensor y, Tensor x) {
 // see is 0.
 void CpuBackend::do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                                     const KeyRanges& keys) {
-  const GemmKernel& g = kernels_.values;
+  const ValueKernel& g = kernels_.values;
   const std::int64_t group = z.dim(1) / v.dim(1), e = z.dim(2);
   const std::vector<HeadDocument> docs = head_documents(documents, keys);
-  const PackedHeads packed(g, {}, v, docs, packed_heads_);
+  const PackedHeads packed(g, g, {}, v, docs, packed_heads_);
   const std::vector<QueryBlock> tasks = query_blocks(docs, z.dim(1));
   const auto count = static_cast<std::int64_t>(tasks.size());
 #pragma omp parallel for schedule(dynamic) if (count > 1)

@@ -1,7 +1,5 @@
 #include "kernels/cpu/heads.h"
 
-#include <cstring>
-
 namespace sonde::cpu {
 namespace {
 
@@ -53,17 +51,17 @@ std::vector<QueryBlock> query_blocks(const std::vector<HeadDocument>& documents,
   return blocks;
 }
 
-PackedHeads::PackedHeads(const GemmKernel& kernel, Tensor k, Tensor v,
+PackedHeads::PackedHeads(const GemmKernel& scores, const ValueKernel& weighted, Tensor k, Tensor v,
                          const std::vector<HeadDocument>& documents, Buffer& memory)
-    : nr_(kernel.nr), width_(k.empty() ? v.dim(2) : k.dim(2)) {
+    : nr_(scores.nr), width_(k.empty() ? v.dim(2) : k.dim(2)), step_(weighted.k_step) {
   const std::int64_t heads = k.empty() ? v.dim(1) : k.dim(1), columns = round_up(width_, nr_);
   std::vector<PackTask> tasks;
   std::int64_t floats = 0;
   for (std::size_t d = 0; d < documents.size(); ++d) {
     const std::int64_t start = documents[d].key_row, n = documents[d].queries > 0 ? documents[d].keys : 0;
-    tokens_.push_back(n);
+    steps_.push_back((n + step_ - 1) / step_);
     key_floats_.push_back(k.empty() ? 0 : round_up(n, nr_) * width_);
-    head_floats_.push_back(key_floats_.back() + (v.empty() ? 0 : n * columns));
+    head_floats_.push_back(key_floats_.back() + (v.empty() ? 0 : steps_.back() * columns));
     offsets_.push_back(floats);
     floats += heads * head_floats_.back();
     for (std::int64_t head = 0; head < heads; ++head)
@@ -82,18 +80,15 @@ PackedHeads::PackedHeads(const GemmKernel& kernel, Tensor k, Tensor v,
     if (!k.empty()) {
       const HeadRows rows = head_rows(k, task.start, task.head);
       for (std::int64_t j = task.first; j < end; j += nr_)
-        kernel.pack_w(const_cast<float*>(keys(task.document, task.head, j / nr_)), rows.row(j), rows.stride,
+        scores.pack_w(const_cast<float*>(keys(task.document, task.head, j / nr_)), rows.row(j), rows.stride,
                       static_cast<int>(std::min(nr_, end - j)), width_);
     }
     if (v.empty()) continue;
     const HeadRows rows = head_rows(v, task.start, task.head);
     for (std::int64_t panel = 0; panel * nr_ < width_; ++panel) {
       auto* out = const_cast<float*>(values(task.document, task.head, panel, task.first));
-      const auto used = static_cast<std::size_t>(std::min(nr_, width_ - panel * nr_));
-      for (std::int64_t j = task.first; j < end; ++j, out += nr_) {
-        std::memcpy(out, rows.row(j) + panel * nr_, used * sizeof(float));
-        std::memset(out + used, 0, (static_cast<std::size_t>(nr_) - used) * sizeof(float));
-      }
+      weighted.pack_values(out, rows.row(task.first) + panel * nr_, rows.stride,
+                           static_cast<int>(std::min(nr_, width_ - panel * nr_)), task.tokens);
     }
   }
 }

@@ -44,20 +44,22 @@ inline std::int64_t first_key(std::int64_t position, std::int64_t window) {
   return window > 0 ? std::max<std::int64_t>(0, position - window + 1) : 0;
 }
 
-// k and v of every document and kv head as panels for the micro-kernel: k as a weight [tokens, E] in panels
+// k and v of every document and kv head as panels for the micro-kernels: k as a weight [tokens, E] in panels
 // of nr tokens, v as a weight [E, tokens] in panels of nr columns. Either may be left out (an empty tensor).
+// Words are of 4 bytes; one of v holds k_step tokens.
 class PackedHeads {
  public:
-  PackedHeads(const GemmKernel& kernel, Tensor k /*[rows, K, E]*/, Tensor v /*[rows, K, E]*/,
-              const std::vector<HeadDocument>& documents, Buffer& memory);
+  PackedHeads(const GemmKernel& scores, const ValueKernel& weighted, Tensor k /*[rows, K, E]*/,
+              Tensor v /*[rows, K, E]*/, const std::vector<HeadDocument>& documents, Buffer& memory);
   // Panels [E][nr] of tokens [nr i, nr (i + 1)).
   const float* keys(std::int64_t document, std::int64_t head, std::int64_t i) const {
     return at(document, head) + i * nr_ * width_;
   }
-  // From token `first` of the panel [tokens][nr] of columns [nr i, nr (i + 1)).
+  // From token `first`, a multiple of k_step, of the panel [tokens / k_step][nr] of columns [nr i, nr (i +
+  // 1)).
   const float* values(std::int64_t document, std::int64_t head, std::int64_t i, std::int64_t first) const {
     const auto d = static_cast<std::size_t>(document);
-    return at(document, head) + key_floats_[d] + (i * tokens_[d] + first) * nr_;
+    return at(document, head) + key_floats_[d] + (i * steps_[d] + first / step_) * nr_;
   }
 
  private:
@@ -65,9 +67,9 @@ class PackedHeads {
     const auto d = static_cast<std::size_t>(document);
     return data_ + offsets_[d] + head * head_floats_[d];
   }
-  std::int64_t nr_, width_;
+  std::int64_t nr_, width_, step_;
   float* data_;
-  std::vector<std::int64_t> offsets_, head_floats_, key_floats_, tokens_;  // of each document
+  std::vector<std::int64_t> offsets_, head_floats_, key_floats_, steps_;  // of each document
 };
 
 }  // namespace sonde::cpu

@@ -5,9 +5,12 @@
 
 namespace sonde::cpu {
 
-constinit const KernelTable kGenericKernels = {
-    gemm_kernel<F32>("generic-f32"),          gemm_kernel<F32Scores>("generic-f32"),
-    gemm_kernel<F32Values>("generic-f32"),    gemm_kernel<Bf16Expanded>("generic-bf16"),
-    gemm_kernel<Bf16Dot>("generic-bf16_dot"), kRows};
+constinit const KernelTable kGenericKernels = {gemm_kernel<F32>("generic-f32"),
+                                               gemm_kernel<F32Scores>("generic-f32"),
+                                               value_kernel<F32Values>("generic-f32"),
+                                               value_kernel<Bf16DotValues>("generic-bf16_dot"),
+                                               gemm_kernel<Bf16Expanded>("generic-bf16"),
+                                               gemm_kernel<Bf16Dot>("generic-bf16_dot"),
+                                               kRows};
 
 }  // namespace sonde::cpu

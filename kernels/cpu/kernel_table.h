@@ -33,6 +33,11 @@ struct GemmKernel {
   double peak_flops;
 };
 
+// One whose w is given as rows of k: [k, cols].
+struct ValueKernel : GemmKernel {
+  void (*pack_values)(void* out, const float* w, std::int64_t stride, int cols, std::int64_t k);
+};
+
 // Functions over one row of n floats. Sums run over 64 fixed lanes, so they do not depend on the vector
 // width.
 struct RowKernels {
@@ -69,9 +74,10 @@ struct RowKernels {
 
 struct KernelTable {
   GemmKernel f32;
-  GemmKernel scores;  // f32, q k' in chains of kScoreChain; operands packed alike
-  GemmKernel values;  // f32, pattern times v in chains of kValueChain
-  GemmKernel bf16;    // bf16 weights expanded to f32 in registers, activations rounded: same bits everywhere
+  GemmKernel scores;   // f32, q k' in chains of kScoreChain; operands packed alike
+  ValueKernel values;  // f32, pattern times v in chains of kValueChain
+  ValueKernel values_bf16_dot;
+  GemmKernel bf16;  // bf16 weights expanded to f32 in registers, activations rounded: same bits everywhere
   GemmKernel bf16_dot;  // pairs of k: vdpbf16ps, or the same steps in f32 where the CPU has none (for tests)
   RowKernels rows;
 };

@@ -22,4 +22,10 @@ const GemmKernel& gemm_kernel_of(CpuPath path, Precision precision) {
   return path == CpuPath::avx512_bf16 ? kernels.bf16_dot : kernels.bf16;
 }
 
+const ValueKernel& value_kernel_of(CpuPath path, Precision precision) {
+  const KernelTable& kernels = kernels_of(path);
+  return precision == Precision::bf16 && path == CpuPath::avx512_bf16 ? kernels.values_bf16_dot
+                                                                      : kernels.values;
+}
+
 }  // namespace sonde::cpu

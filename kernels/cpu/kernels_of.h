@@ -10,5 +10,6 @@ namespace sonde::cpu {
 
 const KernelTable& kernels_of(CpuPath path);
 const GemmKernel& gemm_kernel_of(CpuPath path, Precision precision);
+const ValueKernel& value_kernel_of(CpuPath path, Precision precision);
 
 }  // namespace sonde::cpu

@@ -126,56 +126,60 @@ TEST_P(Attention, WithOperandsInBf16) {
 // Queries one by one against a growing range of keys: on a CPU the same bits as the whole document at once,
 // on a GPU, whose kernels for one query sum in another order, the same values.
 TEST_P(Attention, TokenByTokenFromACache) {
-  for (const Case& c : kCases) {
-    if (!c.cached.empty()) continue;
-    const std::int64_t T = c.starts.back();
-    const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4),
-        steps({T, c.H, c.E}, 5);
-    const AttentionSpec spec{0.3f, c.softcap, c.window};
-    backend_.attention(z, q, k, v, {c.starts}, {}, spec);
-    const std::vector<std::int32_t> one{0, 1};
-    for (std::size_t d = 0; d + 1 < c.starts.size(); ++d)
-      for (std::int32_t t = c.starts[d]; t < c.starts[d + 1]; ++t) {
-        const std::vector<std::int32_t> first{c.starts[d]}, count{t + 1 - c.starts[d]};
-        backend_.attention(steps.view.slice_rows(t, 1), q.view.slice_rows(t, 1), k, v, {one}, {first, count},
-                           spec);
-      }
-    if (on_cpu())
-      EXPECT_TRUE(same_bits(steps, z)) << T << " tokens";
-    else
-      EXPECT_LT(oracle::relative_error(values(steps), values(z)), 2e-6) << T << " tokens";
-  }
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const Case& c : kCases) {
+      if (!c.cached.empty()) continue;
+      const std::int64_t T = c.starts.back();
+      const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4),
+          steps({T, c.H, c.E}, 5);
+      const AttentionSpec spec{0.3f, c.softcap, c.window, precision};
+      backend_.attention(z, q, k, v, {c.starts}, {}, spec);
+      const std::vector<std::int32_t> one{0, 1};
+      for (std::size_t d = 0; d + 1 < c.starts.size(); ++d)
+        for (std::int32_t t = c.starts[d]; t < c.starts[d + 1]; ++t) {
+          const std::vector<std::int32_t> first{c.starts[d]}, count{t + 1 - c.starts[d]};
+          backend_.attention(steps.view.slice_rows(t, 1), q.view.slice_rows(t, 1), k, v, {one},
+                             {first, count}, spec);
+        }
+      if (on_cpu())
+        EXPECT_TRUE(same_bits(steps, z)) << T << " tokens";
+      else
+        EXPECT_LT(oracle::relative_error(values(steps), values(z)), precision == Precision::f32 ? 2e-6 : 2e-2)
+            << T << " tokens";
+    }
 }
 
 TEST_P(Attention, BitsIgnoreThreadsNeighboursAndPath) {
-  for (const Case& c : kCases) {
-    if (!c.cached.empty()) continue;
-    const std::int64_t T = c.starts.back();
-    const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4);
-    const Random again({T, c.H, c.E}, 5);
-    const AttentionSpec spec{0.3f, c.softcap, c.window};
-    backend_.attention(z, q, k, v, {c.starts}, {}, spec);
-    for (int threads : {1, 2, 3}) {
-      const Threads scope(threads);
-      backend_.attention(again, q, k, v, {c.starts}, {}, spec);
-      EXPECT_TRUE(same_bits(z, again)) << threads << " threads";
-    }
-    for (std::size_t d = 0; d + 1 < c.starts.size();
-         ++d) {  // each document alone, and without its last token
-      for (std::int32_t cut : {0, 1}) {
-        const std::int32_t begin = c.starts[d], n = c.starts[d + 1] - begin - cut;
-        if (n < 1) continue;
-        const std::vector<std::int32_t> alone{0, n};
-        const Random one({n, c.H, c.E}, 6);
-        backend_.attention(one, q.view.slice_rows(begin, n), k.view.slice_rows(begin, n),
-                           v.view.slice_rows(begin, n), {alone}, {}, spec);
-        EXPECT_TRUE(same_bits(one, z.view.slice_rows(begin, n))) << "document " << d << " of T " << T;
+  for (const Precision precision : {Precision::f32, Precision::bf16})
+    for (const Case& c : kCases) {
+      if (!c.cached.empty()) continue;
+      const std::int64_t T = c.starts.back();
+      const Random q({T, c.H, c.E}, 1), k({T, c.K, c.E}, 2), v({T, c.K, c.E}, 3), z({T, c.H, c.E}, 4);
+      const Random again({T, c.H, c.E}, 5);
+      const AttentionSpec spec{0.3f, c.softcap, c.window, precision};
+      backend_.attention(z, q, k, v, {c.starts}, {}, spec);
+      for (int threads : {1, 2, 3}) {
+        const Threads scope(threads);
+        backend_.attention(again, q, k, v, {c.starts}, {}, spec);
+        EXPECT_TRUE(same_bits(z, again)) << threads << " threads";
       }
+      if (precision == Precision::bf16 && !on_cpu()) continue;  // short documents go another way there
+      for (std::size_t d = 0; d + 1 < c.starts.size();
+           ++d) {  // each document alone, and without its last token
+        for (std::int32_t cut : {0, 1}) {
+          const std::int32_t begin = c.starts[d], n = c.starts[d + 1] - begin - cut;
+          if (n < 1) continue;
+          const std::vector<std::int32_t> alone{0, n};
+          const Random one({n, c.H, c.E}, 6);
+          backend_.attention(one, q.view.slice_rows(begin, n), k.view.slice_rows(begin, n),
+                             v.view.slice_rows(begin, n), {alone}, {}, spec);
+          EXPECT_TRUE(same_bits(one, z.view.slice_rows(begin, n))) << "document " << d << " of T " << T;
+        }
+      }
+      if (!on_cpu() || precision == Precision::bf16) continue;
+      cpu::CpuBackend(CpuPath::generic).attention(again, q, k, v, {c.starts}, {}, spec);
+      EXPECT_TRUE(same_bits(z, again)) << "generic path";
     }
-    if (!on_cpu()) continue;
-    cpu::CpuBackend(CpuPath::generic).attention(again, q, k, v, {c.starts}, {}, spec);
-    EXPECT_TRUE(same_bits(z, again)) << "generic path";
-  }
 }
 
 // A key or value that isn't finite reaches the queries that see it and changes no bit of the others.
@@ -208,10 +212,9 @@ TEST_P(Attention, NanStaysWithTheTokensThatSeeIt) {
     }
 }
 
-// Weight that an edit puts on a later key counts.
-// The same of tensor cores, whose tiles hold queries that see a key beside such that don't.
+// The same where tiles hold queries that see a key beside such that don't, and words pairs of keys.
 TEST_P(Attention, NanOfAKeyThatIsNotSeenInBf16) {
-  for (const std::int64_t window : {0, 20})
+  for (const std::int64_t window : {0, 5, 20})
     for (const float bad :
          {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       const std::int64_t T = 150, H = 2, E = 40, at = 70;
@@ -233,6 +236,7 @@ TEST_P(Attention, NanOfAKeyThatIsNotSeenInBf16) {
     }
 }
 
+// Weight that an edit puts on a later key counts.
 TEST_P(Attention, AppliesWeightsOfLaterKeys) {
   const std::vector<std::int32_t> starts{0, 7};
   const Random pattern({7, 2, 9}, 1), v({7, 2, 5}, 2), z({7, 2, 5}, 3);

@@ -257,8 +257,10 @@ GgufFile RandomDecoder::gguf(bool old_expert_names) const {
   if (family == "gemma3_text" && spec.logit_cap > 0)
     add("final_logit_softcapping", static_cast<float>(spec.logit_cap));
   if (is(family, {"gpt_neox", "stablelm"})) add("use_parallel_residual", spec.parallel);
-  if (family == "cohere")
-    add("logit_scale", static_cast<float>(spec.logit_scale)), add("rope.scaling.type", std::string("none"));
+  if (family == "cohere") {
+    add("logit_scale", static_cast<float>(spec.logit_scale));
+    if (!is(spec.rope.rule, {"linear", "yarn"})) add("rope.scaling.type", std::string("none"));
+  }
   if (spec.experts > 0) {
     add("expert_count", u32(spec.experts));
     add("expert_used_count", u32(spec.chosen));

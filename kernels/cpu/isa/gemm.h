@@ -65,7 +65,7 @@ struct Bf16Expanded : F32 {
 };
 
 struct Bf16Dot : F32 {
-  static constexpr int kStep = 2, kWBytes = 4;
+  static constexpr int kStep = 2;
   static SONDE_INLINE std::uint32_t word(const float* x, std::int64_t step, std::int64_t k) {
     const std::uint32_t odd = 2 * step + 1 < k ? bf16_word(x[2 * step + 1]) : 0u;
     return (bf16_word(x[2 * step]) >> 16) | odd;
@@ -88,6 +88,10 @@ struct Bf16Dot : F32 {
     return fma((Vec)((UVec)x << 16), (Vec)((UVec)w << 16), upper);
 #endif
   }
+};
+
+struct Bf16DotValues : Bf16Dot {
+  static constexpr std::int64_t kChain = kValueChain;
 };
 
 // 8 x 8 words: row i of the result is column i of the rows given.
@@ -158,6 +162,23 @@ void pack_w(void* out, const float* w, std::int64_t stride, int cols, std::int64
   for (std::int64_t step = blocks * 8; step < steps; ++step)
     for (int j = 0; j < kNr; ++j)
       Kind::put(out, step, j, j < cols ? Kind::word(w + j * stride, step, k) : 0u);
+}
+
+// Of values: a word is 4 bytes.
+template <class Kind>
+void pack_values(void* out, const float* w, std::int64_t stride, int cols, std::int64_t k) {
+  const std::int64_t steps = (k + Kind::kStep - 1) / Kind::kStep;
+  for (std::int64_t step = 0; step < steps; ++step, w += Kind::kStep * stride) {
+    float values[Kind::kStep][kNr] = {};  // of this step, columns past cols and a k past the last as zeros
+    for (int i = 0; i < Kind::kStep && step * Kind::kStep + i < k; ++i)
+      __builtin_memcpy(values[i], w + i * stride, sizeof(float) * static_cast<unsigned>(cols));
+    for (int j = 0; j < kNr; j += kW) {
+      UVec words = (UVec)load(values[0] + j);
+      if constexpr (Kind::kStep == 2)
+        words = (bf16_bits<Vec, UVec>(load(values[0] + j)) >> 16) | bf16_bits<Vec, UVec>(load(values[1] + j));
+      store(static_cast<std::uint32_t*>(out) + step * kNr + j, words);
+    }
+  }
 }
 
 template <class Kind, int rows>
@@ -245,6 +266,11 @@ template <class Kind>
 constexpr GemmKernel gemm_kernel(const char* name) {
   return {name,         kMr,          kNr,        Kind::kStep, Kind::kWBytes,
           pack_x<Kind>, pack_w<Kind>, tile<Kind>, peak<Kind>,  2.0 * kMr * 2 * kW * Kind::kStep};
+}
+template <class Kind>
+constexpr ValueKernel value_kernel(const char* name) {
+  static_assert(Kind::kWBytes == 4 && Kind::kChain == kValueChain);
+  return {gemm_kernel<Kind>(name), pack_values<Kind>};
 }
 
 }  // namespace
