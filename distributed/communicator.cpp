@@ -37,7 +37,7 @@ struct Communicator::Call {
   // `detail` is what all ranks must agree on beside the name.
   Call(Communicator& group, const char* name, const std::string& detail) : group_(group) {
     const std::int64_t number = ++group.calls_;
-    group.enter(name, number);
+    group.enter(name, number, -1);
     if (!group.checking_ || group.size_ == 1) return;
     const std::vector<std::string> calls =
         group.do_gather_bytes(fmt::format("{}{}{}", name, detail.empty() ? "" : " of ", detail));
@@ -48,6 +48,21 @@ struct Communicator::Call {
   ~Call() { group_.leave(); }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
+
+  Communicator& group_;
+  PhaseScope phase_{Phase::communication};
+};
+
+struct Communicator::Message {
+  Message(Communicator& group, const char* name, int peer) : group_(group) {
+    sonde_check(peer >= 0 && peer < group.size_ && (peer != group.rank_ || group.size_ == 1),
+                "{}: {} on rank {} of {}: the other is rank {}", group.name_, name, group.rank_, group.size_,
+                peer);
+    group.enter(name, ++group.messages_, peer);
+  }
+  ~Message() { group_.leave(); }
+  Message(const Message&) = delete;
+  Message& operator=(const Message&) = delete;
 
   Communicator& group_;
   PhaseScope phase_{Phase::communication};
@@ -96,6 +111,42 @@ void Communicator::exchange(void* out, const void* in, std::int64_t n, DType dty
   sonde_check(n % size_ == 0, "{}: all_to_all of {} values on {} ranks", name_, n, size_);
   const Call call(*this, "all_to_all", fmt::format("{} {}", n, sonde::name(dtype)));
   if (n > 0) do_all_to_all(out, in, bytes_of(dtype, n / size_));
+}
+
+void Communicator::send_one(const void* x, std::int64_t n, DType dtype, int to, int in_flight) {
+  const Message message(*this, "send", to);
+  do_send(std::string(static_cast<const char*>(x), static_cast<std::size_t>(bytes_of(dtype, n))), dtype, to,
+          in_flight);
+}
+
+void Communicator::receive_one(void* x, std::int64_t n, DType dtype, int from) {
+  const Message message(*this, "receive", from);
+  do_receive(x, bytes_of(dtype, n), dtype, from);
+}
+
+void Communicator::check_message(MessageKind expected, MessageKind found, int from) const {
+  const auto words = [](MessageKind m) {
+    return fmt::format("{} bytes of {}", m.bytes, sonde::name(m.dtype));
+  };
+  if (found != expected)
+    fail("{}: message {}: rank {} sends {}, rank {} expects {}", name_, messages_, from, words(found), rank_,
+         words(expected));
+}
+
+// The length goes before.
+void Communicator::send_bytes(std::string bytes, int to, int in_flight) {
+  const auto size = static_cast<std::int64_t>(bytes.size());
+  send_one(&size, 1, DType::i64, to, 2 * in_flight);
+  const Message message(*this, "send", to);
+  do_send(std::move(bytes), DType::u8, to, 2 * in_flight);
+}
+
+std::string Communicator::receive_bytes(int from) {
+  std::int64_t size = 0;
+  receive_one(&size, 1, DType::i64, from);
+  std::string bytes(static_cast<std::size_t>(size), '\0');
+  receive_one(bytes.data(), size, DType::u8, from);
+  return bytes;
 }
 
 std::vector<std::string> Communicator::gather_bytes(const std::string& mine) {

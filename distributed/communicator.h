@@ -103,6 +103,27 @@ class Communicator {
 
   void barrier();  // nobody leaves before all have come
 
+  // send, receive: a message from one rank to another, for which the others need not come. Messages of a rank
+  // arrive in the order in which they were sent; one that is not of the length and type that its receiver
+  // expects is an Error there. send gives x back at once, unless kInFlight earlier messages to that rank are
+  // still to be received: then it waits for the oldest.
+  //          BEFORE             AFTER (rank 0 sends to 2, rank 2 receives from 0)
+  //   rank 0  [a]                [a]
+  //   rank 1  [b]                [b]
+  //   rank 2  [.]                [a]
+  static constexpr int kInFlight = 4;
+  template <class T>
+  void send(std::span<const T> x, int to) {
+    send_one(x.data(), size_of(x), dtype_of<T>(), to, kInFlight);
+  }
+  template <class T>
+  void receive(std::span<T> x, int from) {
+    receive_one(x.data(), size_of(x), dtype_of<T>(), from);
+  }
+  // Of any length, known to the sender alone; the memory changes hands.
+  void send_bytes(std::string bytes, int to, int in_flight = kInFlight);
+  std::string receive_bytes(int from);
+
   // split: ranks of one colour become a group, in the order of `key`, then of their ranks.
   //   colours 0 1 0 1     ->     ranks {0, 2} are 0, 1 of one group, {1, 3} are 0, 1 of another
   std::unique_ptr<Communicator> split(int colour, int key, const std::string& group);
@@ -131,10 +152,20 @@ class Communicator {
   virtual void do_broadcast(void* x, std::int64_t bytes, int root) = 0;
   virtual void do_all_to_all(void* out, const void* in, std::int64_t block_bytes) = 0;
   virtual void do_barrier() = 0;
+  // kind: what both must say of a message beside its bytes.
+  virtual void do_send(std::string bytes, DType kind, int to, int in_flight) = 0;
+  virtual void do_receive(void* x, std::int64_t bytes, DType kind, int from) = 0;
   virtual std::unique_ptr<Communicator> do_split(int colour, int key, std::string name) = 0;
   virtual std::unique_ptr<Tickets> do_make_tickets() = 0;
-  // Around every call: what a watchdog says when it never ends.
-  virtual void enter(const char* /*call*/, std::int64_t /*number*/) {}
+  // An Error where what has come is not what this rank expects.
+  struct MessageKind {
+    DType dtype;
+    std::int64_t bytes;
+    friend bool operator==(const MessageKind&, const MessageKind&) = default;
+  };
+  void check_message(MessageKind expected, MessageKind found, int from) const;
+  // Around every call: what a watchdog says when it never ends. peer: of a message, the other rank; else -1.
+  virtual void enter(const char* /*call*/, std::int64_t /*number*/, int /*peer*/) {}
   virtual void leave() {}
 
  private:
@@ -144,7 +175,8 @@ class Communicator {
   static std::int64_t size_of(std::span<T> x) {
     return static_cast<std::int64_t>(x.size());
   }
-  struct Call;  // enters, checks the contract, leaves
+  struct Call;     // enters, checks the contract, leaves
+  struct Message;  // enters, leaves
 
   void check_sizes(const char* call, std::int64_t found, std::int64_t expected) const;
   void reduce_all(void* x, std::int64_t n, DType dtype, Reduce op);
@@ -152,11 +184,13 @@ class Communicator {
   void scatter_sums(void* share, std::int64_t share_n, const void* x, std::int64_t n, DType dtype, Reduce op);
   void send_all(void* x, std::int64_t n, DType dtype, int root);
   void exchange(void* out, const void* in, std::int64_t n, DType dtype);
+  void send_one(const void* x, std::int64_t n, DType dtype, int to, int in_flight);
+  void receive_one(void* x, std::int64_t n, DType dtype, int from);
 
   int rank_, size_;
   std::string name_;
   bool checking_ = false;
-  std::int64_t calls_ = 0;
+  std::int64_t calls_ = 0, messages_ = 0;
 };
 
 std::unique_ptr<Communicator> make_single();

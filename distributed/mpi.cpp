@@ -8,12 +8,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 
 #include "distributed/mpi_board.h"
 #include "distributed/reduce.h"
 #include "distributed/shares.h"
 #include "distributed/world.h"
 #include "runtime/error.h"
+#include "runtime/profile.h"
 
 namespace sonde {
 namespace {
@@ -34,6 +36,23 @@ int count_of(std::int64_t bytes, const char* call) {
   return static_cast<int>(bytes);
 }
 
+// A message on its way: MPI reads the bytes until it has arrived.
+struct Sending {
+  std::string bytes;
+  int to;
+  std::vector<MPI_Request> pieces;
+
+  bool arrived() {
+    int done = 0;
+    check(MPI_Testall(static_cast<int>(pieces.size()), pieces.data(), &done, MPI_STATUSES_IGNORE),
+          "MPI_Testall");
+    return done != 0;
+  }
+  void wait() {
+    check(MPI_Waitall(static_cast<int>(pieces.size()), pieces.data(), MPI_STATUSES_IGNORE), "MPI_Waitall");
+  }
+};
+
 // MPI itself, from the first call to the last. What groups and tickets own lives here: freeing it is a
 // collective call, which must not happen while an exception takes one rank apart.
 struct Session {
@@ -48,6 +67,7 @@ struct Session {
     if (size > 1) board = std::make_unique<Board>(rank, size, names(), one_node());
   }
   ~Session() {
+    for (Sending& message : left_over) message.wait();
     for (auto win = windows.rbegin(); win != windows.rend(); ++win) {
       MPI_Win_unlock_all(*win);
       MPI_Win_free(&*win);
@@ -85,6 +105,7 @@ struct Session {
   int rank = 0, size = 1;
   std::unique_ptr<Board> board;
   std::vector<MPI_Win> windows;
+  std::list<Sending> left_over;  // of groups that are gone
 };
 
 // A counter on rank 0 of the group, raised by MPI_Fetch_and_op: nobody serves it.
@@ -120,10 +141,11 @@ class MpiGroup : public Communicator {
   MpiGroup(std::shared_ptr<Session> session, MPI_Comm comm, int rank, int size, std::string name)
       : Communicator(rank, size, name), session_(std::move(session)), comm_(comm) {
     if (!session_->board) return;
-    std::vector<int> members(static_cast<std::size_t>(size));
-    check(MPI_Allgather(&session_->rank, 1, MPI_INT, members.data(), 1, MPI_INT, comm_), "MPI_Allgather");
-    slot_ = session_->board->add_group(std::move(name), std::move(members));
+    members_.resize(static_cast<std::size_t>(size));
+    check(MPI_Allgather(&session_->rank, 1, MPI_INT, members_.data(), 1, MPI_INT, comm_), "MPI_Allgather");
+    slot_ = session_->board->add_group(std::move(name), members_);
   }
+  ~MpiGroup() override { session_->left_over.splice(session_->left_over.end(), sending_); }
 
   void beat() override {
     if (session_->board) session_->board->beat();
@@ -137,8 +159,9 @@ class MpiGroup : public Communicator {
   }
 
  private:
-  void enter(const char* call, std::int64_t number) override {
-    if (session_->board) session_->board->enter(slot_, call, number);
+  void enter(const char* call, std::int64_t number, int peer) override {
+    if (session_->board)
+      session_->board->enter(slot_, call, number, peer < 0 ? -1 : members_[static_cast<std::size_t>(peer)]);
   }
   void leave() override {
     if (session_->board) session_->board->leave();
@@ -239,6 +262,43 @@ class MpiGroup : public Communicator {
 
   void do_barrier() override { check(MPI_Barrier(comm_), "MPI_Barrier"); }
 
+  // Synchronous sends: one is over when its receiver has begun to take it, so that what is on its way is
+  // counted.
+  void do_send(std::string bytes, DType kind, int to, int in_flight) override {
+    sending_.remove_if([](Sending& message) { return message.arrived(); });
+    const auto to_there = [&](const Sending& message) { return message.to == to; };
+    while (std::ranges::count_if(sending_, to_there) >= in_flight) {
+      const PhaseScope waiting(Phase::idle);
+      const auto oldest = std::ranges::find_if(sending_, to_there);
+      oldest->wait();
+      sending_.erase(oldest);
+    }
+    sending_.push_back({std::move(bytes), to, {}});
+    Sending& message = sending_.back();
+    const auto size = static_cast<std::int64_t>(message.bytes.size());
+    for (std::int64_t first = 0; first == 0 || first < size; first += kPiece)
+      check(MPI_Issend(message.bytes.data() + first, static_cast<int>(std::min(kPiece, size - first)),
+                       MPI_BYTE, to, static_cast<int>(kind), comm_, &message.pieces.emplace_back()),
+            "MPI_Issend");
+  }
+
+  void do_receive(void* x, std::int64_t bytes, DType kind, int from) override {
+    for (std::int64_t first = 0; first == 0 || first < bytes; first += kPiece) {
+      const std::int64_t expected = std::min(kPiece, bytes - first);
+      MPI_Status status;
+      {
+        const PhaseScope waiting(Phase::idle);
+        check(MPI_Probe(from, MPI_ANY_TAG, comm_, &status), "MPI_Probe");
+      }
+      int found = 0;
+      check(MPI_Get_count(&status, MPI_BYTE, &found), "MPI_Get_count");
+      check_message({kind, expected}, {static_cast<DType>(status.MPI_TAG), found}, from);
+      check(MPI_Recv(static_cast<std::byte*>(x) + first, found, MPI_BYTE, from, status.MPI_TAG, comm_,
+                     MPI_STATUS_IGNORE),
+            "MPI_Recv");
+    }
+  }
+
   std::unique_ptr<Communicator> do_split(int colour, int key, std::string name) override {
     MPI_Comm part;
     check(MPI_Comm_split(comm_, colour, key, &part), "MPI_Comm_split");
@@ -256,6 +316,8 @@ class MpiGroup : public Communicator {
   std::shared_ptr<Session> session_;
   MPI_Comm comm_;
   int slot_ = 0;
+  std::vector<int> members_;  // ranks of the run
+  std::list<Sending> sending_;
   Buffer scratch_;
 };
 

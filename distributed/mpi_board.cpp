@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "runtime/error.h"
 
@@ -20,9 +21,9 @@ constexpr double kLeastSilence = 20;        // seconds; SONDE_WATCHDOG_SECONDS a
 constexpr std::int64_t kLongTask = 600000;  // ms: loading a model, closing a store
 constexpr int kPatience = 10;               // times the longest piece of work so far
 constexpr double kAnswer = 5;               // seconds a line may take to arrive
-constexpr std::array<const char*, 11> kCalls = {
-    "nothing", "all_reduce", "all_gather",   "reduce_scatter", "broadcast",      "all_to_all",
-    "barrier", "split",      "gather_bytes", "make_tickets",   "broadcast_bytes"};
+constexpr std::array<const char*, 13> kCalls = {
+    "nothing", "all_reduce",   "all_gather",   "reduce_scatter",  "broadcast", "all_to_all", "barrier",
+    "split",   "gather_bytes", "make_tickets", "broadcast_bytes", "send",      "receive"};
 
 std::int64_t call_code(const char* call) {
   for (std::size_t i = 1; i < kCalls.size(); ++i)
@@ -62,7 +63,7 @@ Board::Board(int rank, int ranks, std::vector<std::string> names, bool one_node)
       window_(std::make_unique<Window>()) {
   MPI_Win_allocate(sizeof(Line), 1, MPI_INFO_NULL, MPI_COMM_WORLD, &mine_, &window_->win);
   *mine_ = Line{};
-  mine_->waiting_group = -1;
+  mine_->waiting_group = mine_->peer = -1;
   mine_->allowed_ms = kLongTask;
   MPI_Win_lock_all(MPI_MODE_NOCHECK, window_->win);
   MPI_Barrier(MPI_COMM_WORLD);
@@ -89,8 +90,10 @@ int Board::add_group(std::string name, std::vector<int> members) {
 
 void Board::set(std::int64_t& field, std::int64_t value) const { std::atomic_ref(field).store(value); }
 
-void Board::enter(int group, const char* call, std::int64_t number) {
-  if (group < kGroups) set(mine_->calls[group], number);
+void Board::enter(int group, const char* call, std::int64_t number, int peer) {
+  if (peer >= 0) set(mine_->message, number);
+  if (peer < 0 && group < kGroups) set(mine_->calls[group], number);
+  set(mine_->peer, peer);
   set(mine_->call, call_code(call));
   set(mine_->waiting_group, group);
   entered_ms_ = now_ms();
@@ -149,23 +152,49 @@ void Board::run() {
   }
 }
 
-// Ranks that wait in a call which `culprit` has not come to.
+Board::Group Board::group(std::int64_t number) const {
+  const std::lock_guard guard(mutex_);
+  const auto at = static_cast<std::size_t>(number);
+  return number >= 0 && number < kGroups && at < groups_.size() ? groups_[at] : Group{};
+}
+
+// Of a rank in a call, the ranks that must come before it ends; none where all have.
+std::vector<int> Board::waits_for(int rank, const Line& line) const {
+  std::vector<int> ranks;
+  if (line.peer >= 0 && line.peer < ranks_) {
+    Line other{};
+    const bool meets = read(static_cast<int>(line.peer), other) && !other.left && other.peer == rank &&
+                       other.waiting_group == line.waiting_group && other.call != line.call;
+    if (!meets) ranks.push_back(static_cast<int>(line.peer));
+    return ranks;
+  }
+  for (const int r : group(line.waiting_group).members) {
+    Line other{};
+    if (r != rank && read(r, other) && other.calls[line.waiting_group] < line.calls[line.waiting_group])
+      ranks.push_back(r);
+  }
+  return ranks;
+}
+
+// "receive (message 3 of world.pipeline)"
+std::string Board::describe_call(const Line& line) const {
+  return fmt::format("{} ({} {} of {})", kCalls[static_cast<std::size_t>(line.call)],
+                     line.peer >= 0 ? "message" : "call", line.number(), group(line.waiting_group).name);
+}
+
+// A rank that waits for `culprit` in a call.
 std::string Board::who_waits(int culprit) const {
   Line theirs{};
   if (!read(culprit, theirs)) return " and does not answer";
   for (int r = 0; r < ranks_; ++r) {
     Line line{};
     if (r == culprit || !read(r, line) || line.waiting_group < 0 || line.waiting_group >= kGroups) continue;
-    const auto group = static_cast<std::size_t>(line.waiting_group);
-    std::string name;
-    {
-      const std::lock_guard guard(mutex_);
-      if (group >= groups_.size()) continue;
-      name = groups_[group].name;
-    }
-    if (theirs.calls[group] < line.calls[group])
-      return fmt::format("; {} waits for it in {} (call {} of {})", names_[static_cast<std::size_t>(r)],
-                         kCalls[static_cast<std::size_t>(line.call)], line.calls[group], name);
+    const bool waits = line.peer >= 0
+                           ? line.peer == culprit
+                           : theirs.calls[line.waiting_group] < line.calls[line.waiting_group] &&
+                                 std::ranges::count(group(line.waiting_group).members, culprit) > 0;
+    if (waits)
+      return fmt::format("; {} waits for it in {}", names_[static_cast<std::size_t>(r)], describe_call(line));
   }
   return {};
 }
@@ -187,32 +216,41 @@ void Board::watch_neighbour(double now) {
 }
 
 // A call that never ends although nobody computes: ranks wait for each other in different calls, or one has
-// left.
+// left. A rank may wait for one that waits for one that computes: that one's neighbour watches it.
 void Board::watch_own_call(double now) {
   const std::int64_t entered = entered_ms_;
+  const std::vector<std::int64_t> before = std::exchange(stuck_, {});
   if (entered < 0 || now * 1000 - static_cast<double>(entered) < 1000 * least_silence_) return;
-  const std::int64_t group = std::atomic_ref(mine_->waiting_group).load();
-  if (group < 0 || group >= kGroups) return;
-  const std::int64_t number = std::atomic_ref(mine_->calls[group]).load();
-  Group members;
-  {
-    const std::lock_guard guard(mutex_);
-    members = groups_[static_cast<std::size_t>(group)];
-  }
-  std::string missing;
-  for (const int r : members.members) {
+  std::vector<int> reached = {rank_};
+  std::vector<std::int64_t> stuck;
+  std::string missing;  // of those that this rank waits for itself
+  for (std::size_t i = 0; i < reached.size(); ++i) {
+    const int r = reached[i];
     Line line{};
-    if (r == rank_ || !read(r, line)) continue;
-    if (line.calls[group] >= number) continue;
-    if (!line.left && line.waiting_group < 0) return;  // it computes, and its neighbour watches it
-    missing += fmt::format(
-        "{}{} ({})", missing.empty() ? "" : ", ", names_[static_cast<std::size_t>(r)],
-        line.left ? "has left" : fmt::format("waits in {}", kCalls[static_cast<std::size_t>(line.call)]));
+    if (!read(r, line)) return;
+    if (line.computes() || line.waiting_group >= kGroups) return;
+    for (const std::int64_t part : {std::int64_t{r}, line.left, line.waiting_group, line.call})
+      stuck.push_back(part);
+    if (line.left) continue;
+    stuck.push_back(line.number());
+    const std::vector<int> others = waits_for(r, line);
+    if (others.empty()) return;  // it is about to end
+    for (const int other : others) {
+      if (std::ranges::find(reached, other) == reached.end()) reached.push_back(other);
+      Line theirs{};
+      if (r != rank_ || !read(other, theirs)) continue;
+      missing += fmt::format(
+          "{}{} ({})", missing.empty() ? "" : ", ", names_[static_cast<std::size_t>(other)],
+          theirs.left ? "has left"
+                      : fmt::format("waits in {}", kCalls[static_cast<std::size_t>(theirs.call)]));
+    }
   }
-  if (missing.empty() || entered_ms_ != entered) return;
-  end_run(fmt::format("{} (call {} of {}) waits since {:.0f} s for {}",
-                      kCalls[static_cast<std::size_t>(std::atomic_ref(mine_->call).load())], number,
-                      members.name, now - static_cast<double>(entered) * 1e-3, missing));
+  stuck_ = stuck;
+  if (stuck != before || entered_ms_ != entered) return;  // two looks, since ranks are not read at one time
+  Line mine{};
+  read(rank_, mine);
+  end_run(fmt::format("{} waits since {:.0f} s for {}", describe_call(mine),
+                      now - static_cast<double>(entered) * 1e-3, missing));
 }
 
 void Board::end_run(const std::string& message) const {

@@ -22,7 +22,8 @@ class Board {
   ~Board();  // collective
 
   int add_group(std::string name, std::vector<int> members);  // its number; splits are the same on all ranks
-  void enter(int group, const char* call, std::int64_t number);
+  // peer: of a message, the rank of the run it goes to or comes from; -1 of a collective.
+  void enter(int group, const char* call, std::int64_t number, int peer);
   void leave();
   void beat();       // from the second on, silence is measured against what went before
   void long_task();  // what follows may take long
@@ -32,7 +33,10 @@ class Board {
   // One rank's line; only its owner writes it.
   struct Line {
     std::int64_t beats, waiting_group, call, allowed_ms, left;  // waiting_group: -1 while it computes
+    std::int64_t peer, message;                                 // -1 in a collective; number of the message
     std::int64_t calls[kGroups];                                // number of the last call entered, by group
+    bool computes() const { return !left && waiting_group < 0; }
+    std::int64_t number() const { return peer >= 0 ? message : calls[waiting_group]; }
   };
   static_assert(sizeof(std::atomic<std::int64_t>) == sizeof(std::int64_t));
   struct Group {
@@ -46,6 +50,9 @@ class Board {
   void run();
   void watch_neighbour(double now);
   void watch_own_call(double now);
+  Group group(std::int64_t number) const;
+  std::vector<int> waits_for(int rank, const Line& line) const;
+  std::string describe_call(const Line& line) const;
   std::string who_waits(int culprit) const;
   [[noreturn]] void end_run(const std::string& message) const;
 
@@ -64,6 +71,7 @@ class Board {
   std::atomic<std::int64_t> entered_ms_ = -1;  // of the call we are in
   Line seen_{};                                // the neighbour's, as it last changed
   double seen_at_ = -1;
+  std::vector<std::int64_t> stuck_;  // when we looked last: ranks that wait for each other, and in which call
   std::thread thread_;
 };
 

@@ -45,6 +45,10 @@ TEST_P(Single, EveryCallIsTheIdentity) {
   ranks_->broadcast(std::span(y));
   EXPECT_EQ(y, x);
   ranks_->barrier();
+  z.assign(x.size(), 0);
+  ranks_->send(std::span<const double>(x), 0);  // to itself
+  ranks_->receive(std::span(z), 0);
+  EXPECT_EQ(z, x);
 }
 INSTANTIATE_TEST_SUITE_P(Sizes, Single, ::testing::Values(0, 1, 7, 33, 257));
 
@@ -52,6 +56,12 @@ TEST(SingleRank, BytesGroupsAndTickets) {
   const auto ranks = make_single();
   EXPECT_EQ(ranks->gather_bytes("abc"), std::vector<std::string>{"abc"});
   EXPECT_EQ(ranks->broadcast_bytes("abc"), "abc");
+  ranks->send_bytes("abc", 0);
+  EXPECT_EQ(ranks->receive_bytes(0), "abc");
+  float wrong = 0;
+  EXPECT_THROW(ranks->receive(std::span(&wrong, 1), 0), Error);
+  ranks->send(std::span<const float>(&wrong, 1), 0);
+  EXPECT_THROW(ranks->receive(std::span<double>(), 0), Error);
   const auto group = ranks->split(3, 1, "data");
   EXPECT_EQ(group->size(), 1);
   EXPECT_EQ(group->name(), "world.data");

@@ -1,7 +1,9 @@
 // Run under mpiexec: every collective against a loop over what all ranks hold, at odd sizes; then, asked by
 // name, the ways in which ranks fail.
 //   collectives            checks everything, prints "ok" on rank 0
-//   collectives CASE       mismatch-size | mismatch-call | throw | hang | die | leave | differ
+//   collectives CASE       mismatch-size | mismatch-call | throw | hang | die | leave | differ | chain |
+//   circle | unsent |
+//                          mismatch-message
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -87,11 +89,39 @@ void check_moves(Communicator& ranks, std::int64_t n) {
   }
 }
 
+// Around the ring: more messages than may be on their way, then of all sizes, empty ones too; each rank talks
+// to its neighbours alone.
+template <class T>
+void check_messages(Communicator& ranks) {
+  const int size = ranks.size(), next = (ranks.rank() + 1) % size, before = (ranks.rank() + size - 1) % size;
+  for (const std::int64_t n : {0, 1, 7, 257, 20011, 3000001}) {
+    const std::vector<T> mine = held<T>(ranks.rank(), n);
+    std::vector<T> x(static_cast<std::size_t>(n));
+    ranks.send(std::span<const T>(mine), next);
+    ranks.receive(std::span(x), before);
+    expect("receive", n, x, held<T>(before, n));
+  }
+  for (std::int64_t i = 0; i < 20; ++i) {
+    if (ranks.rank() == 0) ranks.send(std::span<const std::int64_t>(&i, 1), next);
+    std::int64_t found = -1;
+    ranks.receive(std::span(&found, 1), before);
+    if (found != i) fail("message {} is message {}", i, found);
+    if (ranks.rank() != 0) ranks.send(std::span<const std::int64_t>(&i, 1), next);
+  }
+  for (const std::size_t n : {0UL, 5UL, 100000UL}) {
+    ranks.send_bytes(std::string(n, static_cast<char>('a' + ranks.rank())), next);
+    if (ranks.receive_bytes(before) != std::string(n, static_cast<char>('a' + before)))
+      fail("{} bytes from rank {} are wrong", n, before);
+  }
+}
+
 void check_all(Communicator& ranks) {
   for (const std::int64_t n : {0, 1, 7, 257, 20011}) {  // the last one travels in shares
     check_reductions<float>(ranks, n);
     check_moves<double>(ranks, n);
   }
+  check_messages<float>(ranks);
+  check_messages<std::int64_t>(ranks);
   check_reductions<double>(ranks, 33);
   check_reductions<std::int32_t>(ranks, 33);
   check_reductions<std::int64_t>(ranks, 33);
@@ -157,7 +187,21 @@ void fail_as_asked(Communicator& world, std::string_view how) {
     for (int i = 0; i < 3; ++i) world.beat();
     if (odd_one) raise(SIGSTOP);
   }
-  if (how == "leave" && odd_one) return;
+  if ((how == "leave" || how == "unsent") && odd_one) return;
+  std::vector<double> message(10);
+  const int next = (world.rank() + 1) % world.size(),
+            before = (world.rank() + world.size() - 1) % world.size();
+  if (how == "circle" || (how == "unsent" && world.rank() == 0)) world.receive(std::span(message), before);
+  if (how == "mismatch-message" && odd_one) world.send(std::span<const double>(message), next);
+  if (how == "mismatch-message" && world.rank() == 0) world.receive(std::span(x), before);
+  if (how == "chain") {  // waits for one that waits for one that is at work: nothing is wrong
+    for (int i = 0; i < 6 && world.rank() == 0; ++i) {
+      usleep(1000000);
+      world.beat();
+    }
+    if (world.rank() > 0) world.receive(std::span(message), before);
+    if (!odd_one) world.send(std::span<const double>(message), next);
+  }
   world.barrier();
 }
 
