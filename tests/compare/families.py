@@ -22,7 +22,7 @@ def rope(draw, config, width, rules=RULES):
     """rope_parameters, with every optional key there or not. width: dimensions of a head that turn."""
     parameters = {"rope_type": "default", "rope_theta": float(draw(100, 10000, 500000, 1000000))}
     rule = draw(*rules)
-    if rule == "none":
+    if rule == "none" or (rule == "dynamic" and width <= 2):  # which divides by width - 2
         return parameters
     parameters["rope_type"] = rule
     original = draw(12, 20, 31)

@@ -2,36 +2,16 @@
 """--edits from the outside: every op, patching through stores, heads and keys, folded weights, mistakes. usage: edits_test.py SONDE"""
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 
 import numpy as np
 
 import tiny_model
+from sonde_cli import LONG, Store, run, write_lines
 
-SONDE = sys.argv[1]
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
-
-LONG = bool(os.environ.get("SONDE_LONG"))
 D, H, K, E, F, V, L = 48, 6, 2, 8, 112, 300, 3
 LENGTHS = [7, 1, 20]
-
-
-def run(*arguments, code=0):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True)
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
-
-
-def write_lines(path, rows):
-    with open(path, "w") as f:
-        f.writelines(json.dumps(row) + "\n" for row in rows)
-    return path
 
 
 class Bench:

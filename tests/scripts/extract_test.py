@@ -2,27 +2,15 @@
 """sonde extract from the outside: selectors, contexts, parts, threads, resume rules, bad input. usage: extract_test.py SONDE"""
 import json
 import os
-import subprocess
-import sys
 import tempfile
 
 import h5py
 import numpy as np
 
 import tiny_model
-
-SONDE = sys.argv[1]
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
+from sonde_cli import Store, run
 
 LENGTHS = [5, 1, 40, 17, 33, 8]
-
-
-def run(*arguments, code=0, env=None):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
 
 
 class Bench:

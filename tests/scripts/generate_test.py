@@ -4,40 +4,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 
 import numpy as np
 
 import tiny_model
+from sonde_cli import GOLDEN, LONG, SONDE, Store, read_lines, run, write_lines
 
-SONDE = sys.argv[1]
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
-
-SHARED = os.path.join(HERE, "..", "..", "..", "shared", "golden")
-LONG = bool(os.environ.get("SONDE_LONG"))
 PROMPTS = [{"id": "b", "text": "The lighthouse"}, {"id": 7, "ids": [1, 2, 3]}, {"id": "long", "ids": [5, 9] * 40}, {"id": "one", "ids": [65]}]
-
-
-def run(*arguments, code=0, env=None):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
-
-
-def read_lines(path):
-    with open(path) as f:
-        return [json.loads(line) for line in f]
-
-
-def write_lines(path, rows):
-    with open(path, "w") as f:
-        f.writelines(json.dumps(row) + "\n" for row in rows)
-    return path
 
 
 def size_of(path):
@@ -201,13 +176,13 @@ def test_resume(b):
     command = [SONDE, "generate", b.model, "--prompts", many, "--max-new", "100", "--temperature", "1", "--ignore-eos", "--dtype", "f32", "--out", out]
     for _ in range(3):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        for _ in range(200):
+        for _ in range(1500):
             time.sleep(0.02)
             if process.poll() is not None or size_of(out + ".partial") > 0:
                 break
         process.send_signal(signal.SIGKILL)
         process.wait()
-    if os.path.exists(out + ".partial"):
+    if size_of(out + ".partial") > 0:
         assert "another job" in run(*command[1:5], "--max-new", 101, "--temperature", 1, "--ignore-eos", "--dtype", "f32", "--out", out, code=1).stderr
     run(*command[1:])
     assert read_lines(out) == want and not os.path.exists(out + ".partial")
@@ -242,7 +217,7 @@ def test_bad_input(b):
 
 def test_goldens(b):
     """Greedy continuations of every golden folder, id for id, in float32."""
-    folder = os.path.join(SHARED, "models")
+    folder = os.path.join(GOLDEN, "models")
     if not os.path.isdir(folder):
         return print("skipped: no golden models")
     names = sorted(n for n in os.listdir(folder) if os.path.isdir(os.path.join(folder, n)))
@@ -260,7 +235,7 @@ def test_real_models(b):
     """Greedy continuations of the real models where they and their goldens are present."""
     cache = os.environ.get("SONDE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sonde")
     for name, file in (("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct.Q4_1.gguf"), ("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf")):
-        model, golden = os.path.join(cache, file), os.path.join(SHARED, "real", name)
+        model, golden = os.path.join(cache, file), os.path.join(GOLDEN, "real", name)
         if not os.path.exists(model) or not os.path.exists(golden + ".json"):
             print("skipped:", file, "or its golden is not there")
             continue

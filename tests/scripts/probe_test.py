@@ -5,27 +5,15 @@ import csv
 import json
 import os
 import struct
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
 
 import tiny_model
-
-SONDE = sys.argv[1]
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
+from sonde_cli import Store, run
 
 N = 90
 SITES = "blocks.*.hook_resid_post,blocks.*.ln2.hook_out"
-
-
-def run(*arguments, code=0, env=None):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
 
 
 def read_safetensors(path):

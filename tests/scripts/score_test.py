@@ -3,40 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 
 import numpy as np
 
 import tiny_model
+from sonde_cli import GOLDEN, LONG, SONDE, Store, read_lines, run, write_lines
 
-SONDE = sys.argv[1]
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
-
-SHARED = os.path.join(HERE, "..", "..", "..", "shared", "golden")
-LONG = bool(os.environ.get("SONDE_LONG"))
 LENGTHS = [5, 1, 40, 17, 200, 8]
-
-
-def run(*arguments, code=0, env=None):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True, env={**os.environ, **(env or {})})
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
-
-
-def read_lines(path):
-    with open(path) as f:
-        return [json.loads(line) for line in f]
-
-
-def write_lines(path, rows):
-    with open(path, "w") as f:
-        f.writelines(json.dumps(row) + "\n" for row in rows)
-    return path
 
 
 class Bench:
@@ -182,7 +157,7 @@ def test_edits(b):
 
 def test_goldens(b):
     """log-probabilities from golden logits, every family."""
-    folder = os.path.join(SHARED, "models")
+    folder = os.path.join(GOLDEN, "models")
     if not os.path.isdir(folder):
         return print("skipped: no golden models")
     for name in sorted(os.listdir(folder)):
@@ -203,7 +178,7 @@ def test_goldens(b):
 def test_real_models(b):
     cache = os.environ.get("SONDE_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sonde")
     for name, file in (("SmolLM2-135M-Instruct", "SmolLM2-135M-Instruct.Q4_1.gguf"), ("gemma-3-270m", "gemma-3-270m-q4_k_m.gguf")):
-        model, golden = os.path.join(cache, file), os.path.join(SHARED, "real", name)
+        model, golden = os.path.join(cache, file), os.path.join(GOLDEN, "real", name)
         if not os.path.exists(model) or not os.path.exists(golden + ".json"):
             print("skipped:", file, "or its golden is not there")
             continue

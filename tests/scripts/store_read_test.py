@@ -3,28 +3,16 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 
 import h5py
 import numpy as np
 
 import tiny_model
-
-SONDE = sys.argv[1]
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "io", "python"))
-from sonde_store import Store, StoreError  # noqa: E402
+from sonde_cli import Store, StoreError, run
 
 SITES = "hook_embed,blocks.*.hook_resid_post,blocks.1.attn.*,blocks.0.ln1.hook_scale,logits"
 LENGTHS = [5, 1, 40, 17, 33, 8]
-
-
-def run(*arguments, code=0):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True)
-    assert result.returncode == code, f"{arguments}: exit {result.returncode}, expected {code}\n{result.stdout}{result.stderr}"
-    assert "HDF5-DIAG" not in result.stderr, result.stderr
-    return result
 
 
 def extract(model, ids, out, store, *more):

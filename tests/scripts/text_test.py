@@ -6,28 +6,16 @@ import gzip
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 
 import tiny_model
+from sonde_cli import Store, run
 from tiny_tokenizer import tokenizer_json
-
-SONDE = sys.argv[1]
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "io", "python"))
-from sonde_store import Store  # noqa: E402
 
 TEXTS = ["the cat, on \"the\" mat", "the été", "a\nline", "zz the zz"]
 PARTS = ["cat", "été", "line", "the"]
 PIECES = {b" the": 258, b"the": 257, b"th": 256}
 BOS = 259
-
-
-def run(*arguments, code=0):
-    result = subprocess.run([SONDE, *map(str, arguments)], capture_output=True, text=True)
-    if result.returncode != code:
-        sys.exit(f"sonde {' '.join(map(str, arguments))}\nexit code {result.returncode}, expected {code}\n{result.stdout}{result.stderr}")
-    return result
 
 
 def tokens_of(text):
