@@ -134,7 +134,9 @@ def gemma3_text(draw):
     if draw.yes():
         c["layer_types"] = [draw("full_attention", "sliding_attention") for _ in range(c["num_hidden_layers"])]
     local = {"rope_type": "default", "rope_theta": float(draw(50, 10000))}
-    return c | {"rope_parameters": {"full_attention": rope(draw, c, e), "sliding_attention": local}}
+    whole = rope(draw, c, e)
+    whole.pop("truncate", None)  # transformers looks for it beside the kinds of layer, where it is not
+    return c | {"rope_parameters": {"full_attention": whole, "sliding_attention": local}}
 
 
 def gpt2(draw):

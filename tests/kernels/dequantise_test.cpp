@@ -95,8 +95,9 @@ TEST(Dequantise, EveryHalfEqualsTheConversionOfOne) {
 
 template <class T>
 void expect_plain(DType dtype, const std::vector<T>& values, const std::vector<float>& want) {
-  std::vector<std::byte> raw(values.size() * sizeof(T) + 1);
-  std::memcpy(raw.data() + 1, values.data(), values.size() * sizeof(T));
+  const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
+  std::vector<std::byte> raw(1);  // blocks may begin anywhere
+  raw.insert(raw.end(), bytes, bytes + values.size() * sizeof(T));
   std::vector<float> out(values.size());
   dequantise_blocks(out.data(), raw.data() + 1, dtype, static_cast<std::int64_t>(values.size()));
   EXPECT_EQ(bits_of(out), bits_of(want)) << name(dtype);
