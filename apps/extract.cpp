@@ -89,10 +89,11 @@ void read_part(const po::variables_map& values, ExtractionOptions& options) {
   options.parts = of;
 }
 
-void print_dry_run(const ModelSpec& spec, const TensorShard& shard, const ModelOptions& model,
+void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const ModelOptions& model,
                    const ExtractionPlan& plan, const StoreSchema& schema, const std::filesystem::path& out) {
-  const double weights =
-      static_cast<double>(parameter_count(spec)) * (model.precision == Precision::bf16 ? 2 : 4) / shard.size;
+  const TensorShard shard = TensorShard::of(spec, 0, mesh.tensor);
+  const double weights = static_cast<double>(parameter_count(spec)) *
+                         (model.precision == Precision::bf16 ? 2 : 4) / (mesh.tensor * mesh.pipeline);
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;
@@ -140,7 +141,7 @@ Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesyste
   if (mesh.leads())
     writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs), part_batch_rows(run.plan),
                                      *mesh.data, describe_rank(mesh, world));
-  if (world.rank() == 0 && writer->committed_rows() > 0)
+  if (writer && mesh.data_index == 0 && writer->committed_rows() > 0)
     fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
   return run_shared_extraction(run.model, run.backend, run.inputs, run.options, run.plan,
                                std::move(run.edits), writer.get(), mesh, report);
@@ -172,8 +173,7 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   check_edits(edits.edits, spec, inputs, plan);
   if (values.count("dry-run")) {
     if (speaks)
-      print_dry_run(spec, TensorShard::of(spec, 0, mesh.shape.tensor), model_options, plan,
-                    make_schema(spec, inputs, options, plan, {}), out);
+      print_dry_run(spec, mesh.shape, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
     return 0;
   }
 

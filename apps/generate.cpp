@@ -239,7 +239,9 @@ int run_generate(const Arguments& arguments, Communicator& world) {
   const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
   const auto backend = make_backend(values);
-  const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
+  const ModelSpec part =
+      Stage::of(spec, mesh.pipeline_index, mesh.shape.pipeline)
+          .part_of(TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec));
   RunNeeds needs{.tokens = options.batch_tokens + options.sequences, .logits = true};
   for (const auto& tokens : prompts.tokens)  // keys and values of one sequence at least
     needs.fixed =

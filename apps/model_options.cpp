@@ -113,6 +113,7 @@ LoadOptions load_options(const ModelOptions& options, bool head) {
 LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh) {
   LoadOptions load = load_options(options, head);
   if (mesh.tensor->size() > 1) load.tensor_group = mesh.tensor.get();
+  if (mesh.pipeline->size() > 1) load.stages = mesh.pipeline.get();
   return load;
 }
 

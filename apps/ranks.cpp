@@ -87,20 +87,22 @@ std::vector<Json> gather(Communicator& world, const Json& mine) {
 void add_mesh_options(po::options_description& options) {
   options.add_options()("tensor-parallel", po::value<std::string>()->default_value("auto"),
                         "consecutive ranks that share a model's heads, neurons, experts and vocabulary; the "
-                        "rest of the ranks is "
-                        "data parallel (auto: 1)")("pipeline-parallel",
-                                                   po::value<std::string>()->default_value("auto"),
-                                                   "ranks that share the layers out among them (so far: 1)");
+                        "rest of the ranks is data parallel (auto: 1)")(
+      "pipeline-parallel", po::value<std::string>()->default_value("auto"),
+      "groups of such ranks that have some of a model's layers each; batches flow from one to the next "
+      "(auto: 1)");
 }
 
 Mesh lay_out_ranks(const po::variables_map& values, Communicator& world, ModelRanks model) {
-  const int tensor = mesh_size(values, "tensor-parallel", model == ModelRanks::all ? world.size() : 1,
-                               model == ModelRanks::one ? 1 : world.size());
-  const int pipeline = mesh_size(values, "pipeline-parallel", 1, 1);
+  const int most = model == ModelRanks::one ? 1 : world.size();
+  const int pipeline = mesh_size(values, "pipeline-parallel", 1, most);
+  const int tensor = mesh_size(values, "tensor-parallel",
+                               model == ModelRanks::all ? std::max(1, world.size() / pipeline) : 1, most);
   if (model == ModelRanks::all && tensor * pipeline != world.size())
     throw UsageError(
-        fmt::format("--tensor-parallel: found {} of {} ranks, expected all", tensor, world.size()),
-        "one model runs here, on all ranks in step; start as many ranks as it is to have");
+        fmt::format("--tensor-parallel {} and --pipeline-parallel {}: found {} of {} ranks, expected all",
+                    tensor, pipeline, tensor * pipeline, world.size()),
+        "one model runs here, on all ranks; start as many ranks as it is to have");
   if (world.size() == 1) return Mesh::make(world, tensor, pipeline);
   agree(world, "the sonde binary", "sha256 " + sha256_file("/proc/self/exe"),
         "install the same build on every node");

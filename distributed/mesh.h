@@ -19,9 +19,13 @@ struct Mesh {
   int data_index = 0, tensor_index = 0, pipeline_index = 0;  // of this rank
   // Ranks that differ in this axis alone.
   std::unique_ptr<Communicator> data, tensor, pipeline;
-  std::unique_ptr<Communicator> model;  // ranks that hold a model together, stage by stage
+  std::unique_ptr<Communicator> model;  // ranks that hold a model together, the last stage first
+  Communicator* world = nullptr;        // all of them
 
-  bool leads() const { return tensor_index == 0 && pipeline_index == 0; }  // the first rank of `model`
+  int stages_behind() const { return shape.pipeline - 1 - pipeline_index; }
+  // The first rank of `model`. It writes the model's rows: what other stages find has come when its own is
+  // there.
+  bool leads() const { return tensor_index == 0 && stages_behind() == 0; }
 
   // Of all of `world`: data is what is left; sizes that don't divide the ranks are a UsageError.
   static Mesh make(Communicator& world, int tensor, int pipeline);

@@ -24,6 +24,25 @@ struct Running {
   std::span<const std::int32_t> continuation() const { return text().subspan(prompt_length); }
 };
 
+// Sequences that run together, and the batch that they make. There are as many waves as stages of the
+// pipeline: while one stage works on the last tokens of one, another works on the next one's.
+struct Wave {
+  std::vector<std::int32_t> free_slots;  // first rows of the cache
+  std::vector<Running> running;
+
+  // The batch: for each of its sequences its place in `running`, and of each selected row the sequence.
+  std::vector<std::int32_t> ids, positions, starts, selected, first_rows;
+  std::vector<Stretch> stretches;
+  std::vector<std::size_t> members, member_of_row;
+  std::vector<std::int32_t> next;  // per member: the token chosen; -1 where its text is not read to the end
+
+  void clear_batch() {
+    ids.clear(), positions.clear(), selected.clear(), first_rows.clear();
+    stretches.clear(), members.clear(), member_of_row.clear();
+    starts.assign(1, 0);
+  }
+};
+
 // Whether keys rotated for a sequence of `before` tokens serve one of `now`.
 bool same_rotation(const RopeSpec& rope, std::size_t before, std::size_t now) {
   const auto stretched = [&](std::size_t length) {
@@ -78,9 +97,10 @@ struct Generator::State : CaptureSink {
 
   void put(Site site, Tensor rows, std::int64_t row0) override;
   void begin(std::vector<Running> sequences);
-  void admit();
-  void build_batch();
-  void forward();
+  void admit(Wave& wave);
+  void build_batch(Wave& wave);
+  void forward(Wave& wave);
+  void finish_step(Wave& wave, const OnToken& on_token, const OnDone& on_done);
   // The next token of a sequence whose text has been read; whether it ends with it.
   bool step(Running& sequence, std::int32_t chosen, const OnToken& on_token, StopReason& reason);
   void run(std::vector<Running> sequences, const OnToken& on_token, const OnDone& on_done);
@@ -98,15 +118,9 @@ struct Generator::State : CaptureSink {
   Buffer k_memory, v_memory;
   KeyCache cache;
   std::int64_t slots = 0, slot_rows = 0;  // of the cache: sequences, and rows of each
-  std::vector<std::int32_t> free_slots;
   std::deque<Running> waiting;
-  std::vector<Running> running;
-
-  // The batch: for each of its sequences its place in `running`, and of each selected row the sequence.
-  std::vector<std::int32_t> ids, positions, starts, selected, first_rows;
-  std::vector<Stretch> stretches;
-  std::vector<std::size_t> members, member_of_row;
-  std::vector<std::int32_t> next;  // per member: the token chosen; -1 where its text is not read to the end
+  std::vector<Wave> waves;
+  Wave* computed = nullptr;  // whose rows come to put()
   std::vector<float> logits;
 };
 
@@ -158,28 +172,45 @@ void Generator::replay(const std::vector<KnownText>& texts, std::size_t first_pr
       [](std::size_t, const Generated&) {});
 }
 
+// Waves take turns. What the last stage has chosen for one comes back when the stages behind this one have
+// run it: by then this stage has run as many further waves.
 void Generator::State::run(std::vector<Running> sequences, const OnToken& on_token, const OnDone& on_done) {
   begin(std::move(sequences));
-  while (!waiting.empty() || !running.empty()) {
-    admit();
-    build_batch();
-    forward();
-    std::vector<std::int32_t> chosen(running.size(), -1);
-    for (std::size_t m = 0; m < members.size(); ++m) chosen[members[m]] = next[m];
-    std::vector<Running> going;
-    for (std::size_t i = 0; i < running.size(); ++i) {
-      Running& sequence = running[i];
-      StopReason reason = StopReason::max_new;
-      if (sequence.cached < sequence.length || !step(sequence, chosen[i], on_token, reason)) {
-        going.push_back(std::move(sequence));
-        continue;
-      }
-      free_slots.push_back(sequence.first_row);
-      const auto made = sequence.continuation();
-      on_done(sequence.prompt, {{made.begin(), made.end()}, reason});
+  const auto behind = static_cast<std::size_t>(model.stage.behind());
+  const auto at_work = [](const Wave& wave) { return !wave.running.empty(); };
+  for (std::size_t turn = 0; !waiting.empty() || std::ranges::any_of(waves, at_work); ++turn) {
+    Wave& wave = waves[turn % waves.size()];
+    admit(wave);
+    if (at_work(wave)) {
+      build_batch(wave);
+      forward(wave);
     }
-    running = std::move(going);
+    if (turn < behind) continue;
+    Wave& done = waves[(turn - behind) % waves.size()];
+    if (at_work(done)) finish_step(done, on_token, on_done);
   }
+}
+
+void Generator::State::finish_step(Wave& wave, const OnToken& on_token, const OnDone& on_done) {
+  if (model.stages != nullptr) model.stages->broadcast(std::span(wave.next), model.stage.count - 1);
+  std::vector<std::int32_t> chosen(wave.running.size(), -1);
+  for (std::size_t m = 0; m < wave.members.size(); ++m) {
+    chosen[wave.members[m]] = wave.next[m];
+    wave.running[wave.members[m]].cached += static_cast<std::size_t>(wave.starts[m + 1] - wave.starts[m]);
+  }
+  std::vector<Running> going;
+  for (std::size_t i = 0; i < wave.running.size(); ++i) {
+    Running& sequence = wave.running[i];
+    StopReason reason = StopReason::max_new;
+    if (sequence.cached < sequence.length || !step(sequence, chosen[i], on_token, reason)) {
+      going.push_back(std::move(sequence));
+      continue;
+    }
+    wave.free_slots.push_back(sequence.first_row);
+    const auto made = sequence.continuation();
+    on_done(sequence.prompt, {{made.begin(), made.end()}, reason});
+  }
+  wave.running = std::move(going);
 }
 
 // Allocates for the longest of the sequences, and for as many of them as may run at once.
@@ -194,7 +225,7 @@ void Generator::State::begin(std::vector<Running> sequences) {
   const auto count = std::max<std::int64_t>(1, static_cast<std::int64_t>(sequences.size()));
   slots = std::min(options.sequences, count);
   slot_rows = longest;
-  if (const std::int64_t each = cache_bytes(model.shard.part_of(spec), 1, longest);
+  if (const std::int64_t each = cache_bytes(model.stage.part_of(model.shard.part_of(spec)), 1, longest);
       options.cache_limit > 0 && each > 0) {
     slots = std::min(slots, options.cache_limit / each);
     if (slots == 0)
@@ -202,37 +233,41 @@ void Generator::State::begin(std::vector<Running> sequences) {
                 "keys and values of one sequence of {} tokens take {} bytes, {} are to be had", longest, each,
                 options.cache_limit);
   }
+  // As many on all ranks, which hold parts of different sizes.
+  for (Communicator* ranks : {model.tensor_group, model.stages})
+    if (ranks != nullptr) slots = ranks->all_reduce(slots, Reduce::min);
   waiting.assign(std::make_move_iterator(sequences.begin()), std::make_move_iterator(sequences.end()));
   const std::int64_t width = model.shard.kv_heads.size() * spec.d_head, rows = slots * slot_rows;
-  k_memory = backend.allocate(spec.n_layers * rows * width * 4);
-  v_memory = backend.allocate(spec.n_layers * rows * width * 4);
-  cache.k = k_memory.tensor(DType::f32, {spec.n_layers, rows, width});
-  cache.v = v_memory.tensor(DType::f32, {spec.n_layers, rows, width});
-  free_slots.clear();
-  for (std::int64_t i = slots; i-- > 0;) free_slots.push_back(static_cast<std::int32_t>(i * slot_rows));
+  const std::int64_t layers = model.stage.layers.size();
+  k_memory = backend.allocate(layers * rows * width * 4);
+  v_memory = backend.allocate(layers * rows * width * 4);
+  cache.k = k_memory.tensor(DType::f32, {layers, rows, width});
+  cache.v = v_memory.tensor(DType::f32, {layers, rows, width});
+  waves.assign(static_cast<std::size_t>(model.stage.count), {});
+  for (std::int64_t i = slots; i-- > 0;)
+    waves[static_cast<std::size_t>(i) % waves.size()].free_slots.push_back(
+        static_cast<std::int32_t>(i * slot_rows));
   // Texts are read in pieces unless their length decides all angles.
   const std::int64_t read = any_length_limit(spec) ? std::max(options.batch_tokens, longest)
                                                    : std::min(options.batch_tokens, slots * longest);
   transformer = std::make_unique<Transformer>(model, backend, read + slots);
 }
 
-void Generator::State::admit() {
-  while (!waiting.empty() && !free_slots.empty()) {
-    running.push_back(std::move(waiting.front()));
+void Generator::State::admit(Wave& wave) {
+  while (!waiting.empty() && !wave.free_slots.empty()) {
+    wave.running.push_back(std::move(waiting.front()));
     waiting.pop_front();
-    running.back().first_row = free_slots.back();
-    free_slots.pop_back();
+    wave.running.back().first_row = wave.free_slots.back();
+    wave.free_slots.pop_back();
   }
 }
 
 // What each sequence has not run yet, as far as the batch holds it: one token while decoding.
-void Generator::State::build_batch() {
-  ids.clear(), positions.clear(), selected.clear(), first_rows.clear();
-  stretches.clear(), members.clear(), member_of_row.clear();
-  starts.assign(1, 0);
+void Generator::State::build_batch(Wave& wave) {
+  wave.clear_batch();
   const bool rows_of_all = static_cast<bool>(on_rows), whole = any_length_limit(model.spec);
-  for (std::size_t i = 0; i < running.size(); ++i) {
-    Running& sequence = running[i];
+  for (std::size_t i = 0; i < wave.running.size(); ++i) {
+    Running& sequence = wave.running[i];
     const std::size_t length = sequence.length;
     // Longer sequences may turn their keys by other angles: then the whole sequence is read again.
     if (sequence.cached > 0 &&
@@ -241,49 +276,49 @@ void Generator::State::build_batch() {
       sequence.cached = 0;
     const auto left = static_cast<std::int64_t>(length - sequence.cached);
     std::int64_t n = left;
-    if (const std::int64_t room = options.batch_tokens - static_cast<std::int64_t>(ids.size()); n > 1) {
-      if (!whole) n = std::min(n, std::max<std::int64_t>(room, ids.empty() ? 1 : 0));
-      if (n == 0 || (n > room && !ids.empty())) continue;
+    if (const std::int64_t room = options.batch_tokens - static_cast<std::int64_t>(wave.ids.size()); n > 1) {
+      if (!whole) n = std::min(n, std::max<std::int64_t>(room, wave.ids.empty() ? 1 : 0));
+      if (n == 0 || (n > room && !wave.ids.empty())) continue;
     }
     const std::size_t end = sequence.cached + static_cast<std::size_t>(n);
     for (std::size_t p = sequence.cached; p < end; ++p) {
       if (rows_of_all || p + 1 == length) {
-        selected.push_back(static_cast<std::int32_t>(ids.size()));
-        member_of_row.push_back(members.size());
+        wave.selected.push_back(static_cast<std::int32_t>(wave.ids.size()));
+        wave.member_of_row.push_back(wave.members.size());
       }
-      ids.push_back(sequence.ids[p]);
-      positions.push_back(static_cast<std::int32_t>(p));
+      wave.ids.push_back(sequence.ids[p]);
+      wave.positions.push_back(static_cast<std::int32_t>(p));
     }
-    starts.push_back(static_cast<std::int32_t>(ids.size()));
-    stretches.push_back({static_cast<std::int64_t>(first_prompt + sequence.prompt),
-                         static_cast<std::int64_t>(sequence.cached), static_cast<std::int64_t>(length)});
-    first_rows.push_back(sequence.first_row);
-    members.push_back(i);
+    wave.starts.push_back(static_cast<std::int32_t>(wave.ids.size()));
+    wave.stretches.push_back({static_cast<std::int64_t>(first_prompt + sequence.prompt),
+                              static_cast<std::int64_t>(sequence.cached), static_cast<std::int64_t>(length)});
+    wave.first_rows.push_back(sequence.first_row);
+    wave.members.push_back(i);
   }
 }
 
-void Generator::State::forward() {
-  next.assign(members.size(), -1);
-  cache.first = first_rows;
-  const Batch batch{ids, positions, Documents{starts}, selected, stretches, &cache};
+void Generator::State::forward(Wave& wave) {
+  wave.next.assign(wave.members.size(), -1);
+  computed = &wave;
+  cache.first = wave.first_rows;
+  const Batch batch{wave.ids, wave.positions, Documents{wave.starts}, wave.selected, wave.stretches, &cache};
   transformer->forward(batch, hooks);
-  for (std::size_t m = 0; m < members.size(); ++m)
-    running[members[m]].cached += static_cast<std::size_t>(starts[m + 1] - starts[m]);
 }
 
 void Generator::State::put(Site site, Tensor rows, std::int64_t row0) {
+  Wave& wave = *computed;
   const bool wanted = std::ranges::find(recorded, site) != recorded.end();
   for (std::int64_t r = 0; r < rows.rows(); ++r) {
     const auto row = static_cast<std::size_t>(row0 + r);
-    const std::size_t member = member_of_row[row];
-    const Running& sequence = running[members[member]];
-    const std::int32_t position = positions[static_cast<std::size_t>(selected[row])];
+    const std::size_t member = wave.member_of_row[row];
+    const Running& sequence = wave.running[wave.members[member]];
+    const std::int32_t position = wave.positions[static_cast<std::size_t>(wave.selected[row])];
     if (wanted) on_rows(sequence.prompt, site, position, rows.slice_rows(r, 1));
     const bool newest = static_cast<std::size_t>(position) + 1 == sequence.length;
     if (site.hook != Hook::logits || !newest || sequence.length < sequence.ids.size()) continue;
     logits.assign(rows.row(r), rows.row(r) + rows.width());
-    next[member] = next_token(logits, sequence.ids, options.sampling, first_prompt + sequence.prompt,
-                              sequence.length - sequence.prompt_length);
+    wave.next[member] = next_token(logits, sequence.ids, options.sampling, first_prompt + sequence.prompt,
+                                   sequence.length - sequence.prompt_length);
   }
 }
 

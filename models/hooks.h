@@ -27,7 +27,7 @@ struct Stretch {
 // Keys and values of earlier tokens. The token at position p of document i has row first[i] + p in every
 // layer's tables; the forward writes those of this batch and reads what earlier ones left.
 struct KeyCache {
-  Tensor k, v;  // f32 [layers, rows, K * E]
+  Tensor k, v;  // f32 [layers of this rank's stage, rows, K * E]
   std::span<const std::int32_t> first;
 };
 

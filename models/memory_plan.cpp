@@ -19,10 +19,11 @@ Part stacked_as(Part part) {
 }
 
 void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpec& spec,
-                 const TensorShard& shard, const LoadOptions& options) {
+                 const TensorShard& shard, const Stage& stage, const LoadOptions& options) {
   const std::int64_t value = options.precision == Precision::bf16 ? 2 : 4;
   std::map<std::tuple<int, int, Part>, std::int64_t> weights;  // layer, expert, part: bytes
   for (const TensorRow& row : tensors_of(files, spec)) {
+    if (!stage.has(row, spec)) continue;
     const FileTensor& tensor = find_tensor(files, row, spec.n_experts);
     const DType dtype = tensor.view.dtype;
     const Slab slab = shard.slab(row);
@@ -31,8 +32,8 @@ void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpe
                       slab.columns.size() % info(dtype).block_values == 0;
     const std::int64_t prepared = kept ? bytes_of(dtype, count) : count * value;
     if (row.part == Part::embed) {
-      plan.tables += bytes_of(dtype, count);
-      if (options.head && spec.tied_head) weights[{-1, -1, Part::head}] += prepared;
+      if (stage.first()) plan.tables += bytes_of(dtype, count);
+      if (options.head && stage.last() && spec.tied_head) weights[{-1, -1, Part::head}] += prepared;
     } else if (row.part == Part::head) {
       if (options.head) weights[{-1, -1, Part::head}] += prepared;
     } else if (row.part == Part::router || is_block_linear(row.part)) {
@@ -76,16 +77,17 @@ DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, c
   DeviceMemoryPlan plan;
   plan.has = backend.memory_left();
   if (plan.has < 0) return {};
-  const Communicator* group = options.tensor_group;
+  const Communicator *group = options.tensor_group, *stages = options.stages;
   const TensorShard shard = TensorShard::of(whole, group ? group->rank() : 0, group ? group->size() : 1);
+  const Stage stage = Stage::of(whole, stages ? stages->rank() : 0, stages ? stages->size() : 1);
   const ModelSpec spec = shard.part_of(whole);
-  add_weights(plan, files, whole, shard, options);
+  add_weights(plan, files, whole, shard, stage, options);
   // Two buffers of captured rows are as wide as the widest point.
   const std::int64_t widest = std::max({(spec.n_heads + 2 * spec.n_kv_heads) * spec.d_head, spec.d_model,
                                         spec.d_mlp, spec.n_experts > 0 ? spec.d_expert : 0});
   plan.token = Transformer::workspace_bytes(spec, 1) + ops_own_of_token(spec) + 2 * 4 * widest;
-  const std::int64_t others =
-      plan.tables + run.fixed + ops_own(plan) + (run.logits ? 3 * Transformer::logits_bytes(spec) : 0);
+  const std::int64_t others = plan.tables + run.fixed + ops_own(plan) +
+                              (run.logits && stage.last() ? 3 * Transformer::logits_bytes(spec) : 0);
   plan.run = others - plan.tables + run.tokens * plan.token;
   const std::int64_t left = plan.has - others - run.tokens * plan.token;
   plan.resident = plan.weights;

@@ -142,63 +142,77 @@ class Builder {
 void build(Model& model, const std::vector<TensorRow>& table, WeightSource& source,
            const LoadOptions& options, Backend& backend) {
   Builder builder(model, table, source, options, backend);
-  model.positions = builder.tensor(Part::positions);
-  for (int l = 0; l < static_cast<int>(model.spec.n_layers); ++l) model.blocks.push_back(builder.block(l));
+  const Stage& stage = model.stage;
+  if (stage.first()) model.positions = builder.tensor(Part::positions);
+  for (auto l = static_cast<int>(stage.layers.begin); l < stage.layers.end; ++l)
+    model.blocks.push_back(builder.block(l));
+  if (!stage.last()) return;
   model.ln_final = builder.norm(Part::ln_final, Part::ln_final_bias);
   if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
 }
 
-// The stored tensors, a stack of experts once.
-std::vector<const FileTensor*> stored_tensors(const Model& model, const std::vector<TensorRow>& table) {
-  std::vector<const FileTensor*> tensors;
+// A stored tensor, a stack of experts once.
+struct Stored {
+  const FileTensor* tensor;
+  bool here;  // this stage has it; of two that have it, the first
+};
+
+std::vector<Stored> stored_tensors(const Model& model, const std::vector<TensorRow>& table) {
+  std::vector<Stored> tensors;
   for (const TensorRow& row : table)
     if (row.expert <= 0 || !row.stacked)
-      tensors.push_back(&find_tensor(model.files, row, model.spec.n_experts));
+      tensors.push_back({&find_tensor(model.files, row, model.spec.n_experts),
+                         row.part == Part::embed ? model.stage.first() : model.stage.has(row, model.spec)});
   return tensors;
 }
 
 // Of some bytes of each tensor, for ranks that read different ones: they shall be of the same files.
-std::string sample_of(const std::vector<const FileTensor*>& tensors) {
+std::string sample_of(const std::vector<Stored>& tensors) {
   std::string text;
-  for (const FileTensor* tensor : tensors) {
+  for (const auto& [tensor, here] : tensors) {
     const std::int64_t bytes = bytes_of(tensor->view.dtype, tensor->view.count());
     const std::int64_t n = std::min<std::int64_t>(bytes, 1024);
-    std::uint32_t sum = 0;
-    for (const std::int64_t first : {std::int64_t{0}, (bytes - n) / 2, bytes - n})
-      sum = crc32c(tensor->view.data + first, static_cast<std::size_t>(n), sum);
-    text += fmt::format("{} {} {:08x}\n", tensor->name, tensor->view.describe(), sum);
+    text += fmt::format("{} {} {:08x}\n", tensor->name, tensor->view.describe(),
+                        crc32c(tensor->view.data + (bytes - n) / 2, static_cast<std::size_t>(n)));
   }
   return sha256_hex(text);
 }
 
-// The ranks that share the model read a piece of every tensor each.
-std::string fingerprint_of(const Model& model, const std::vector<TensorRow>& table, Communicator& ranks) {
-  const std::vector<const FileTensor*> tensors = stored_tensors(model, table);
-  if (ranks.size() > 1)
-    agree(ranks, "the model", "sha256 " + sample_of(tensors), "give every rank the same MODEL");
+// The ranks of a stage read a piece each of its tensors.
+std::string fingerprint_of(const Model& model, const std::vector<TensorRow>& table, Communicator& ranks,
+                           Communicator& stages) {
+  const std::vector<Stored> tensors = stored_tensors(model, table);
+  for (Communicator* group : {&ranks, &stages})
+    if (group->size() > 1)
+      agree(*group, "the model", "sha256 " + sample_of(tensors), "give every rank the same MODEL");
   const auto n = static_cast<std::int64_t>(tensors.size());
   const auto piece = [&](std::int64_t i, int rank) {
-    const Tensor& view = tensors[static_cast<std::size_t>(i)]->view;
+    const Tensor& view = tensors[static_cast<std::size_t>(i)].tensor->view;
     return share_of(bytes_of(view.dtype, view.count()), rank, ranks.size());
   };
-  std::vector<std::int64_t> mine(tensors.size()),
+  std::vector<std::int64_t> mine(tensors.size()), sums(tensors.size()),
       all(tensors.size() * static_cast<std::size_t>(ranks.size()));
 #pragma omp parallel for schedule(dynamic)
   for (std::int64_t i = 0; i < n; ++i) {
+    const auto& [tensor, here] = tensors[static_cast<std::size_t>(i)];
     const Share bytes = piece(i, ranks.rank());
-    mine[static_cast<std::size_t>(i)] = crc32c(tensors[static_cast<std::size_t>(i)]->view.data + bytes.begin,
-                                               static_cast<std::size_t>(bytes.size()));
+    if (here)
+      mine[static_cast<std::size_t>(i)] =
+          crc32c(tensor->view.data + bytes.begin, static_cast<std::size_t>(bytes.size()));
   }
   ranks.all_gather(std::span(all), std::span<const std::int64_t>(mine));
-  std::string text = model.spec.to_json().dump() + "\n";
   for (std::int64_t i = 0; i < n; ++i) {
     std::uint32_t sum = 0;
-    for (int r = 0; r < ranks.size(); ++r)
+    for (int r = 0; r < ranks.size() && tensors[static_cast<std::size_t>(i)].here; ++r)
       sum = crc32c_join(sum, static_cast<std::uint32_t>(all[static_cast<std::size_t>(r * n + i)]),
                         static_cast<std::uint64_t>(piece(i, r).size()));
-    const FileTensor& tensor = *tensors[static_cast<std::size_t>(i)];
-    text += fmt::format("{} {} {:08x}\n", tensor.name, tensor.view.describe(), sum);
+    sums[static_cast<std::size_t>(i)] = sum;
   }
+  stages.all_reduce(std::span(sums));  // each is one stage's
+  std::string text = model.spec.to_json().dump() + "\n";
+  for (std::size_t i = 0; i < tensors.size(); ++i)
+    text +=
+        fmt::format("{} {} {:08x}\n", tensors[i].tensor->name, tensors[i].tensor->view.describe(), sums[i]);
   return sha256_hex(text);
 }
 
@@ -207,7 +221,7 @@ Tensor embedding_rows(Model& model, const std::vector<TensorRow>& table, WeightS
   const TensorRow& row = table.front();
   const FileTensor& tensor = find_tensor(model.files, row, 0);
   const Share& vocab = model.shard.vocab;
-  if (vocab.size() == 0) return {};
+  if (vocab.size() == 0 || !model.stage.first()) return {};
   source.check(row, {{vocab}, {0, row.shape[1]}});
   return tensor.view.slice_rows(vocab.begin, vocab.size());
 }
@@ -230,9 +244,12 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
   model.files = std::move(files);
   const auto alone = make_single();
   Communicator& ranks = options.tensor_group ? *options.tensor_group : *alone;
+  Communicator& stages = options.stages ? *options.stages : *alone;
   model.tensor_group = options.tensor_group;
+  model.stages = options.stages;
   model.shard = TensorShard::of(model.spec, ranks.rank(), ranks.size());
-  model.fingerprint = fingerprint_of(model, table, ranks);
+  model.stage = Stage::of(model.spec, stages.rank(), stages.size());
+  model.fingerprint = fingerprint_of(model, table, ranks, stages);
   const auto source = file_weights(model.files, model.spec.n_experts);
   model.embed = backend.on_device(embedding_rows(model, table, *source), model.embed_memory.buffer);
   build(model, table, *source, options, backend);
@@ -246,6 +263,7 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
   model.name = spec.family + "-random";
   model.fingerprint = fmt::format("random-{}", seed);
   model.shard = TensorShard::of(spec, 0, 1);
+  model.stage = Stage::of(spec, 0, 1);
   const auto source = random_weights(seed);
   const std::vector<TensorRow> table = name_tensors(spec, gguf_names());
   model.embed_memory = make_tensor(DType::f32, {spec.vocab, spec.d_model});
@@ -254,6 +272,12 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
   model.embed = model.embed_memory.view;
   build(model, table, *source, options, backend);
   return model;
+}
+
+const BlockWeights& Model::block(int layer) const {
+  sonde_check(stage.has(layer), "layer {} on a stage of {} to {}", layer, stage.layers.begin,
+              stage.layers.end);
+  return blocks[static_cast<std::size_t>(layer - stage.layers.begin)];
 }
 
 std::int64_t Model::weight_bytes() const {

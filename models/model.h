@@ -12,6 +12,7 @@
 #include "models/config_reader.h"
 #include "models/fake_quantise.h"
 #include "models/spec.h"
+#include "models/stage.h"
 #include "models/tensor_shard.h"
 
 namespace sonde {
@@ -26,6 +27,7 @@ struct LoadOptions {
   IgnoredKeys ignored;
   bool head = true;                      // false: logits are never asked for, the head is not prepared
   Communicator* tensor_group = nullptr;  // ranks that share the model's layers; null: this one has them whole
+  Communicator* stages = nullptr;        // ranks that have some of the layers each; null: this one has all
 };
 
 // Tensors that a model does not have are empty, weights null. Sizes are this rank's share; one that holds no
@@ -56,18 +58,19 @@ struct BlockWeights {
 struct Model {
   ModelSpec spec;  // of the whole model
   TensorShard shard;
-  Communicator* tensor_group = nullptr;  // as LoadOptions
+  Stage stage;
+  Communicator *tensor_group = nullptr, *stages = nullptr;  // as LoadOptions
   Precision precision;
-  std::string name;          // folder or file name
-  std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
-  ModelFiles files;          // keeps the embedding table and kept weights mapped
-  Tensor embed;              // [V, D] in the file's dtype
-  OwnedTensor embed_memory;  // its memory where that isn't the mapped file's
-  std::vector<BlockWeights> blocks;
-  OwnedTensor positions;         // f32 [context, D] where positions are learned
-  NormWeights ln_final;          // [D]
-  std::unique_ptr<Weight> head;  // [V, D]; null when not asked for
-  std::int64_t cut_weights = 0;  // kept as stored they would cut blocks between ranks: these are expanded
+  std::string name;                  // folder or file name
+  std::string fingerprint;           // sha256 over spec, tensor table and a checksum of every tensor's bytes
+  ModelFiles files;                  // keeps the embedding table and kept weights mapped
+  Tensor embed;                      // [V, D] in the file's dtype; on the first stage
+  OwnedTensor embed_memory;          // its memory where that isn't the mapped file's
+  std::vector<BlockWeights> blocks;  // of the stage's layers
+  OwnedTensor positions;             // f32 [context, D] where positions are learned; on the first stage
+  NormWeights ln_final;              // [D]; on the last stage
+  std::unique_ptr<Weight> head;      // [V, D]; on the last stage, null when not asked for
+  std::int64_t cut_weights = 0;      // kept as stored they would cut blocks between ranks: these are expanded
 
   // Reads, checks and prepares every weight. NaN or infinity in a weight is an Error that names the tensor.
   static Model load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend);
@@ -75,6 +78,7 @@ struct Model {
   static Model random(const ModelSpec& spec, const LoadOptions& options, std::uint64_t seed,
                       Backend& backend);
 
+  const BlockWeights& block(int layer) const;
   std::int64_t weight_bytes() const;  // prepared weights in memory
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <limits>
 #include <numeric>
 
@@ -16,7 +17,9 @@ namespace {
 class LogProbSink : public CaptureSink {
  public:
   LogProbSink(const Model& model, Backend& backend)
-      : backend_(backend), ranks_(model.tensor_group), vocab_(model.shard.vocab) {}
+      : backend_(backend),
+        ranks_(model.stage.last() ? model.tensor_group : nullptr),
+        vocab_(model.shard.vocab) {}
 
   bool takes_device_rows() const override { return true; }
 
@@ -90,7 +93,6 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
   for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
 
   Transformer transformer(model, backend, plan.largest_batch);
-  BatchArrays arrays;
   std::int64_t document = -1;  // whose log-probabilities are being gathered
   std::vector<double> gathered;
   const auto flush = [&] {
@@ -99,22 +101,35 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
   };
   const std::int64_t first = batch_of(plan, first_document);
   Progress progress{0, 0, 0};
-  for (std::int64_t s = plan.batch_sequence[static_cast<std::size_t>(first)];
-       s + 1 < static_cast<std::int64_t>(plan.sequences.size()); ++s)
-    progress.tokens_total +=
-        plan.sequences[static_cast<std::size_t>(s)].end - plan.sequences[static_cast<std::size_t>(s)].begin;
-  for (std::int64_t b = first; b < plan.end_batch; ++b) {
-    arrays.fill(plan, inputs, options, b);
-    arrays.selected.clear();  // all tokens but each sequence's last: the next token is the target
-    sink.targets.clear();
-    for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s)
-      for (std::int32_t t = arrays.starts[s]; t + 1 < arrays.starts[s + 1]; ++t) {
-        arrays.selected.push_back(t);
-        sink.targets.push_back(arrays.ids[static_cast<std::size_t>(t) + 1]);
-      }
-    sink.begin();
-    if (!arrays.selected.empty()) transformer.forward(arrays.batch(), hooks);
-    sink.end();
+  for (std::int64_t b = first; b < plan.end_batch; ++b) progress.tokens_total += batch_tokens(plan, b);
+
+  // What this stage has run and the last one has not: it comes back as many batches later as there are stages
+  // behind.
+  struct Ran {
+    BatchArrays arrays;
+    std::vector<double> log_probs;
+  };
+  std::deque<Ran> ran;
+  const std::int64_t behind = model.stage.behind();
+  for (std::int64_t b = first; b < plan.end_batch + behind; ++b) {
+    if (b < plan.end_batch) {
+      BatchArrays& arrays = ran.emplace_back().arrays;
+      arrays.fill(plan, inputs, options, b);
+      arrays.selected.clear();  // all tokens but each sequence's last: the next token is the target
+      sink.targets.clear();
+      for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s)
+        for (std::int32_t t = arrays.starts[s]; t + 1 < arrays.starts[s + 1]; ++t) {
+          arrays.selected.push_back(t);
+          sink.targets.push_back(arrays.ids[static_cast<std::size_t>(t) + 1]);
+        }
+      sink.begin();
+      if (!arrays.selected.empty()) transformer.forward(arrays.batch(), hooks);
+      sink.end();
+      ran.back().log_probs = sink.log_probs;
+    }
+    if (b < first + behind) continue;
+    auto& [arrays, log_probs] = ran.front();
+    if (model.stages != nullptr) model.stages->broadcast(std::span(log_probs), model.stage.count - 1);
 
     std::size_t row = 0;
     for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s) {
@@ -123,10 +138,11 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
         document = arrays.stretches[s].document;
       }
       for (std::int32_t t = arrays.starts[s]; t + 1 < arrays.starts[s + 1]; ++t)
-        gathered.push_back(sink.log_probs[row++]);
+        gathered.push_back(log_probs[row++]);
     }
     progress.tokens_done += static_cast<std::int64_t>(arrays.ids.size());
     report(progress);
+    ran.pop_front();
   }
   flush();
 }

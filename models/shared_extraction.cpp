@@ -1,9 +1,11 @@
 #include "models/shared_extraction.h"
 
+#include <array>
 #include <cstring>
 #include <type_traits>
 
 #include "models/batch_arrays.h"
+#include "models/capture_link.h"
 #include "models/transformer.h"
 #include "runtime/profile.h"
 #include "runtime/stop_signal.h"
@@ -40,30 +42,56 @@ std::vector<StoreStretch> common_work(const SharedStoreWriter* writer, Communica
   return work;
 }
 
-// What the model's first rank draws from a queue of all, or says, for all ranks of the model.
+// A batch of the plan's part, in a stretch of the common list; stretch -1: there is nothing more to run.
+struct Step {
+  std::int64_t stretch = -1, batch = 0;
+};
+
+// The batches that a model's ranks run, one after another. Its very first rank draws stretches from a queue
+// of all models and tells its tensor group; each stage tells the next one, so that no stage waits for those
+// behind.
 class Queue {
  public:
-  Queue(bool leads, const Mesh& mesh)
-      : ranks_(*mesh.model), tickets_(leads ? mesh.data->make_tickets() : nullptr) {}
+  Queue(const std::vector<StoreStretch>& work, const Mesh& mesh)
+      : work_(work), mesh_(mesh), tickets_(mesh.world->make_tickets()) {}
 
-  std::int64_t next() {
-    const PhaseScope scope(Phase::communication);
-    std::int64_t ticket = tickets_ ? tickets_->next() : 0;
-    ranks_.broadcast(std::span(&ticket, 1));
-    return ticket;
-  }
-  // Whether any rank was asked to stop: then nobody draws any more.
-  bool stopped() {
-    const PhaseScope scope(Phase::communication);
-    bool stop = stop_requested() || (tickets_ && tickets_->closed());
-    stop = ranks_.all_reduce(std::int64_t{stop}, Reduce::max) != 0;
-    if (stop && tickets_) tickets_->close();
-    return stop;
+  Step next() {
+    if (stop_requested() && !said_stop_) {  // by any rank: nobody draws any more
+      tickets_->close();
+      said_stop_ = true;
+    }
+    std::array<std::int64_t, 2> said{};
+    const std::span<std::int64_t> words(said);
+    if (mesh_.pipeline_index > 0) {
+      mesh_.pipeline->receive(words, mesh_.pipeline_index - 1);
+    } else {
+      const PhaseScope scope(Phase::communication);
+      if (mesh_.tensor_index == 0) draw();
+      said = {step_.stretch, step_.batch};
+      mesh_.tensor->broadcast(words);
+    }
+    if (mesh_.stages_behind() > 0)
+      mesh_.pipeline->send(std::span<const std::int64_t>(words), mesh_.pipeline_index + 1);
+    return step_ = {said[0], said[1]};
   }
 
  private:
-  Communicator& ranks_;
-  std::unique_ptr<Tickets> tickets_;
+  void draw() {
+    if (tickets_->closed()) {
+      step_.stretch = -1;
+    } else if (step_.stretch < 0 || ++step_.batch == stretch().end_batch) {
+      step_.stretch = tickets_->next();
+      if (step_.stretch >= static_cast<std::int64_t>(work_.size())) step_.stretch = -1;
+      if (step_.stretch >= 0) step_.batch = stretch().first_batch;
+    }
+  }
+  const StoreStretch& stretch() const { return work_[static_cast<std::size_t>(step_.stretch)]; }
+
+  const std::vector<StoreStretch>& work_;
+  const Mesh& mesh_;
+  const std::unique_ptr<Tickets> tickets_;
+  Step step_;
+  bool said_stop_ = false;
 };
 
 }  // namespace
@@ -73,8 +101,14 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
                               std::vector<Edit> edits, SharedStoreWriter* writer, const Mesh& mesh,
                               const std::function<void(const Progress&)>& report) {
   NoSink nobody;
+  const int tensor = mesh.shape.tensor, behind = mesh.stages_behind();
+  // A stage may be two batches ahead of the next one (Communicator::kInFlight messages).
+  CaptureSender sender(*mesh.model, 0, 2 * mesh.shape.pipeline);
+  const bool sends = mesh.tensor_index == 0 && behind > 0;
   Hooks hooks(backend, model.spec.n_layers);
-  hooks.capture(options.sites, writer != nullptr ? static_cast<CaptureSink&>(*writer) : nobody);
+  hooks.capture(options.sites, writer != nullptr ? static_cast<CaptureSink&>(*writer)
+                               : sends           ? static_cast<CaptureSink&>(sender)
+                                                 : nobody);
   for (Edit& edit : edits) hooks.edit(std::move(edit), model.spec.hook_sizes());
 
   const std::vector<StoreStretch> work = common_work(writer, *mesh.model);
@@ -89,30 +123,36 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
 
   Transformer transformer(model, backend, plan.largest_batch);
   BatchArrays arrays;
-  Queue queue(writer != nullptr, mesh);
-  bool stopped = false;
-  std::int64_t reported = 0;
-  for (std::int64_t ticket; !stopped && (ticket = queue.next()) < static_cast<std::int64_t>(work.size());) {
-    const StoreStretch& stretch = work[static_cast<std::size_t>(ticket)];
-    std::int64_t tokens = tokens_before[static_cast<std::size_t>(ticket)];
-    if (writer != nullptr) writer->start(stretch);
-    for (std::int64_t b = stretch.first_batch; b < stretch.end_batch && !(stopped = queue.stopped()); ++b) {
-      arrays.fill(plan, inputs, options, plan.first_batch + b);
-      if (writer != nullptr) writer->begin_batch(b, batch_rows[static_cast<std::size_t>(b)], arrays.rows());
-      transformer.forward(arrays.batch(), hooks);
-      if (writer != nullptr) writer->end_batch();
-      mesh.model->beat();
-      tokens += batch_tokens(plan, plan.first_batch + b);
-      report({reported = tokens, tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
+  Queue queue(work, mesh);
+  std::int64_t open = -1, tokens = 0;  // the stretch that is being run, and the tokens up to here
+  for (Step step; (step = queue.next()).stretch >= 0;) {
+    if (step.stretch != open) {
+      if (writer != nullptr && open >= 0) writer->close();
+      open = step.stretch;
+      tokens = tokens_before[static_cast<std::size_t>(open)];
+      if (writer != nullptr) writer->start(work[static_cast<std::size_t>(open)]);
     }
-    if (writer != nullptr) writer->close();  // one that was stopped ends with the batch it has reached
+    arrays.fill(plan, inputs, options, plan.first_batch + step.batch);
+    if (writer != nullptr) {
+      writer->begin_batch(step.batch, batch_rows[static_cast<std::size_t>(step.batch)], arrays.rows());
+      for (int stage = mesh.shape.pipeline - 1; stage > 0; --stage)  // the first one's rows come first
+        receive_captures(*mesh.model, stage * tensor, *writer);
+    }
+    transformer.forward(arrays.batch(), hooks);
+    if (writer != nullptr) writer->end_batch();
+    if (sends) sender.end_batch();
+    mesh.model->beat();
+    tokens += batch_tokens(plan, plan.first_batch + step.batch);
+    report({tokens, tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
   }
+  if (writer != nullptr && open >= 0)
+    writer->close();  // one that was stopped ends with the batch it has reached
   mesh.model->long_task();
   std::int64_t rows = writer != nullptr ? writer->finish() : 0;
   mesh.model->broadcast(std::span(&rows, 1));
   if (rows != batch_rows.back()) return Outcome::stopped;
   // The others ran what this rank has not seen; it may have run nothing at all.
-  if (reported < tokens_before.back())
+  if (tokens < tokens_before.back())
     report({tokens_before.back(), tokens_before.back(), writer != nullptr ? writer->bytes_written() : 0});
   return Outcome::complete;
 }

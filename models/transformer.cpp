@@ -53,6 +53,7 @@ Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_
     : model_(model),
       backend_(backend),
       group_(model, backend),
+      link_(model, backend),
       head_groups_(model.shard.head_groups()),
       rope_{.rows = RopeRows(model.spec.rope, model.spec.rope_width())},
       max_tokens_(max_tokens) {
@@ -96,33 +97,48 @@ void Transformer::forward(const Batch& batch, Hooks& hooks) {
   hooks.begin_batch(batch);
   plan_keys(batch);
 
-  embed(batch);
-  if (s.embed_scale != 1) backend_.scale(resid_, resid_, static_cast<float>(s.embed_scale));
-  hooks.at({Hook::embed}, resid_);
-  if (s.learned_positions) {
-    backend_.embed(delta_, model_.positions.view, batch.positions);
-    hooks.at({Hook::pos_embed}, delta_);
-    backend_.add(resid_, resid_, delta_);
-  } else {
+  // Of layers that nobody asked for, a stage has nothing to do; it is sent nothing.
+  const Stage& stage = model_.stage;
+  const auto layers = static_cast<int>(hooks.layers_needed());
+  if (stage.first())
+    embed(batch, hooks);
+  else if (layers > stage.layers.begin)
+    link_.receive(resid_);
+  if (!s.learned_positions) {
     place_positions(rope_, batch);
     if (local_rope_) place_positions(*local_rope_, batch);
   }
 
-  const auto layers = static_cast<int>(hooks.layers_needed());
-  for (int l = 0; l < layers; ++l) {
+  for (auto l = static_cast<int>(stage.layers.begin); l < std::min<std::int64_t>(layers, stage.layers.end);
+       ++l) {
     const Rows rows = l + 1 == layers ? Rows::selected_at_the_end : Rows::all;
     if (s.order == BlockOrder::sequential)
       block_sequential(l, batch, hooks, rows);
     else
       block_parallel(l, batch, hooks, rows);
   }
-  if (hooks.needs_final_norm()) norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
-  if (hooks.needs_logits()) logits(hooks);
+  if (layers > stage.layers.end) link_.send(resid_);
+  if (stage.last() && hooks.needs_final_norm())
+    norm(normed_, resid_, model_.ln_final, Hook::ln_final_scale, 0, hooks);
+  if (stage.last() && hooks.needs_logits()) logits(hooks);
   hooks.end_batch();
 }
 
+// resid_ = what the first layer reads.
+void Transformer::embed(const Batch& batch, Hooks& hooks) {
+  const ModelSpec& s = model_.spec;
+  embed_tokens(batch);
+  if (s.embed_scale != 1) backend_.scale(resid_, resid_, static_cast<float>(s.embed_scale));
+  hooks.at({Hook::embed}, resid_);
+  if (s.learned_positions) {
+    backend_.embed(delta_, model_.positions.view, batch.positions);
+    hooks.at({Hook::pos_embed}, delta_);
+    backend_.add(resid_, resid_, delta_);
+  }
+}
+
 // resid_ = the tokens' rows of the embedding; each rank has those of its part of the vocabulary.
-void Transformer::embed(const Batch& batch) {
+void Transformer::embed_tokens(const Batch& batch) {
   if (group_.alone()) return backend_.embed(resid_, model_.embed, batch.ids);
   const Share& vocab = model_.shard.vocab;
   std::vector<std::int32_t> rows, ids;
@@ -150,7 +166,7 @@ void Transformer::place_positions(Positions& positions, const Batch& batch) {
 }
 
 void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const bool pre_norms = model_.spec.pre_norms;
   const TraceRange range({Hook::resid_post, l});
 
@@ -165,7 +181,7 @@ void Transformer::block_sequential(int l, const Batch& batch, Hooks& hooks, Rows
 
 // Attention and MLP both read the block's input.
 void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows rows) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::resid_post, l});
 
   hooks.at({Hook::resid_pre, l}, resid_);
@@ -180,7 +196,7 @@ void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows r
 
 // delta_ = what attention adds, for all rows or the selected ones.
 void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::attn_out, l});
   backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
   attend(batch, l, hooks);
@@ -193,7 +209,7 @@ void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, R
 
 // delta_ = what the MLP adds.
 void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::mlp_out, l});
   if (model_.spec.has_experts(l))
     experts(x, l, hooks);
@@ -226,7 +242,7 @@ void Transformer::dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hook
 
 // Each expert runs once, over the rows of the tokens that chose it, on the rank that holds it.
 void Transformer::experts(Tensor x, int l, Hooks& hooks) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const ModelSpec& s = model_.spec;
   const std::int64_t rows = x.rows(), chosen = s.experts_per_token;
   const Tensor scores = router_memory_.tensor(DType::f32, {rows, s.n_experts});
@@ -294,7 +310,7 @@ void Transformer::post_norm(const NormWeights& w, Hook scale, int l, Hooks& hook
 
 // resid += delta, then the norm before the MLP; fused unless an edit or a look between the steps forbids it.
 void Transformer::add_and_norm(int l, Hooks& hooks) {
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::ln2_out, l});
   const bool separate = !model_.spec.pre_norms || hooks.edited({Hook::resid_mid, l}) ||
                         hooks.active({Hook::ln2_scale, l}) || hooks.active({Hook::ln2_normalized, l});
@@ -359,7 +375,7 @@ void Transformer::whole_qk_norm(const BlockWeights& w) {
 
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   const ModelSpec& s = model_.spec;
-  const BlockWeights& w = model_.blocks[static_cast<std::size_t>(l)];
+  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::z, l});
   hooks.at({Hook::q, l}, q_, group_);
   hooks.at({Hook::k, l}, k_, group_);
@@ -397,7 +413,7 @@ Transformer::Keys Transformer::keys_of(const Batch& batch, int l) {
   const std::int64_t kv_heads = model_.shard.kv_heads.size(), e = model_.spec.d_head;
   const auto layer = [&](Tensor all) {
     const std::int64_t rows = all.dim(1);
-    return all.part(l * rows * all.dim(2), {rows, all.dim(2)});
+    return all.part((l - model_.stage.layers.begin) * rows * all.dim(2), {rows, all.dim(2)});
   };
   const Tensor k = layer(batch.cache->k), v = layer(batch.cache->v);
   backend_.replace_rows(k, cache_rows_, k_.reshape_row({kv_heads * e}));

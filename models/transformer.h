@@ -7,6 +7,7 @@
 #include "models/hooks.h"
 #include "models/model.h"
 #include "models/rope.h"
+#include "models/stage_link.h"
 
 namespace sonde {
 
@@ -52,6 +53,7 @@ class Transformer {
   const Model& model_;
   Backend& backend_;
   TensorGroup group_;
+  StageLink link_;
   const std::vector<HeadGroups> head_groups_;
   // Positions of one kind of layer, and the row of each token in its table.
   struct Positions {
@@ -62,7 +64,8 @@ class Transformer {
     std::int64_t placed = -1;  // version of rows that table shows
   };
   void place_positions(Positions& positions, const Batch& batch);
-  void embed(const Batch& batch);
+  void embed(const Batch& batch, Hooks& hooks);
+  void embed_tokens(const Batch& batch);
   Positions rope_;
   std::optional<Positions> local_rope_;  // of layers with a window, where they differ
 

@@ -64,7 +64,7 @@ def batch_communication(run, tensor, pipeline, network):
         seconds += (2 * run["layers"] / pipeline + 1) * 2 * (tensor - 1) * (alpha + stream / tensor / beta)
     if pipeline > 1:
         alpha, beta = network["link"] if tensor * pipeline <= network["ranks_per_node"] else network["network"]
-        seconds += alpha + stream / tensor / beta
+        seconds += alpha + stream / beta
     return seconds
 
 

@@ -17,12 +17,25 @@ constexpr std::int64_t kContextBytes = std::int64_t{600} << 20;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+// Captured rows of a stage that does not write: of the batch it runs, and of up to two for each stage behind
+// it.
+std::int64_t captures_under_way(const Work& work, const StoreSchema& schema, const Stage& stage) {
+  if (stage.last()) return 0;
+  std::int64_t width = 0;
+  for (const StoreSite& site : schema.sites)
+    if (per_layer(site.site.hook) ? stage.has(site.site.layer)
+                                  : stage.first() && site.site.hook < Hook::resid_pre)
+      width += site.width();
+  return (2 * stage.behind() + 1) * std::min(work.largest_batch, divide_up(work.rows, work.batches)) * width *
+         4;
+}
+
 std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const StoreSchema& schema,
-                            const MemoryOptions& options, const PlanMesh& mesh, std::int64_t stage,
+                            const MemoryOptions& options, const PlanMesh& mesh, std::int64_t index,
                             std::vector<MemoryKind>& kinds) {
   const ModelSpec share = tensor_share(spec, mesh.tensor);
-  const Stage layers = stage_of(spec.n_layers, mesh.pipeline, stage);
-  const bool first = stage == 0, last = stage + 1 == mesh.pipeline;
+  const Stage stage = Stage::of(spec, static_cast<int>(index), static_cast<int>(mesh.pipeline));
+  const bool first = stage.first(), last = stage.last();
   bool logits = false, scores = false;
   std::int64_t widest = 0;  // values of a captured row
   for (const StoreSite& site : schema.sites) {
@@ -34,12 +47,11 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
     if (bytes > 0) kinds.push_back({name, bytes});
   };
   const std::int64_t tokens = work.largest_batch;
-  add("weights", weight_bytes(spec, options, mesh.tensor, layers, last && logits));
+  add("weights", weight_bytes(spec, options, mesh.tensor, stage, last && logits));
   if (first) add("embedding table", share.vocab * spec.d_model * options.embed_bytes);
   add("workspace", Transformer::workspace_bytes(share, tokens));
   if (options.cache_tokens > 0)
-    add("keys and values",
-        cache_bytes(share, options.cache_tokens) / spec.n_layers * (layers.end - layers.first));
+    add("keys and values", cache_bytes(share, options.cache_tokens) / spec.n_layers * stage.layers.size());
   if (last && logits) add("logits", Transformer::logits_bytes(share));
   if (scores) add("scores", work.longest * work.longest * share.n_heads * 4);
   if (options.gpu) {
@@ -49,10 +61,13 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
     add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
     add("driver's context", kContextBytes);
   } else {
-    add("staging buffers", open_blocks_memory(schema, shard_rows_of(schema, work, mesh.ranks())));
+    if (last) add("staging buffers", open_blocks_memory(schema, shard_rows_of(schema, work, mesh.ranks())));
+    add("rows for the writer", captures_under_way(work, schema, stage));
     // Pages of the file that the loader has read stay with the process until somebody needs the memory.
-    add("model file, mapped",
-        options.file_bytes - (first ? share.vocab * spec.d_model * options.embed_bytes : 0));
+    const std::int64_t embedding = share.vocab * spec.d_model * options.embed_bytes;
+    add("model file, mapped", (options.file_bytes - embedding) * stage.layers.size() / spec.n_layers +
+                                  (first || (last && logits && spec.tied_head) ? embedding : 0) -
+                                  (first ? embedding : 0));
     add("program", kProgramBytes);
   }
   return total(kinds);
@@ -81,20 +96,13 @@ ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor) {
   return share;
 }
 
-Stage stage_of(std::int64_t layers, std::int64_t pipeline, std::int64_t stage) {
-  return {layers * stage / pipeline, layers * (stage + 1) / pipeline};
-}
-
 std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
-                          Stage stage, bool head) {
+                          const Stage& stage, bool head) {
   const std::int64_t prepared = options.precision == Precision::bf16 ? 2 : 4;
   const ModelSpec share = tensor_share(spec, tensor);
   std::int64_t bytes = 0;
   for (const TensorRow& row : name_tensors(share, gguf_names())) {
-    const bool once = row.layer < 0;
-    if (!once && (row.layer < stage.first || row.layer >= stage.end)) continue;
-    if (row.part == Part::embed || row.part == Part::head) continue;
-    if (row.part == Part::positions && stage.first > 0) continue;
+    if (row.part == Part::embed || row.part == Part::head || !stage.has(row, spec)) continue;
     const std::int64_t values = row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
     if (row.part == Part::router)
       bytes += spec.n_experts * spec.d_model * prepared;  // every rank routes

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/plan/work.h"
+#include "models/stage.h"
 
 namespace sonde {
 
@@ -33,18 +34,12 @@ struct MemoryOptions {
 // vocabulary in whole units; keys and values are replicated where there are fewer heads than ranks.
 ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor);
 
-// Layers [first, end) of a stage of the pipeline.
-struct Stage {
-  std::int64_t first, end;
-};
-Stage stage_of(std::int64_t layers, std::int64_t pipeline, std::int64_t stage);
-
 // Of the rank that holds most. Host memory of ranks with a GPU is not in it: staging_bytes.
 std::vector<MemoryKind> rank_memory(const ModelSpec& spec, const Work& work, const StoreSchema& schema,
                                     const MemoryOptions& options, const PlanMesh& mesh);
 // Weights alone: all prepared matrices, norms and biases of a stage, without the embedding.
 std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
-                          Stage stage, bool head);
+                          const Stage& stage, bool head);
 std::int64_t cache_bytes(const ModelSpec& spec, std::int64_t tokens);  // keys and values, float32
 
 }  // namespace sonde

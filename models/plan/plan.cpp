@@ -36,6 +36,12 @@ std::vector<Site> sites_of(const StoreSchema& schema) {
   return sites;
 }
 
+// The last one: none has more layers.
+Stage fullest_stage(const ModelSpec& spec, const PlanMesh& mesh) {
+  const auto stages = static_cast<int>(mesh.pipeline);
+  return Stage::of(spec, stages - 1, stages);
+}
+
 double forward_seconds(const PlanRequest& r, const PlanMesh& mesh, const Parts& parts) {
   const Machine& m = r.machine;
   const ModelSpec share = tensor_share(*r.spec, mesh.tensor);
@@ -43,8 +49,8 @@ double forward_seconds(const PlanRequest& r, const PlanMesh& mesh, const Parts& 
   Flops flops = flops_of(share, r.work, sites);
   if (r.spec->n_experts > 0)  // a token's experts are spread over the ranks
     flops.linear = flops_of(*r.spec, r.work, sites).linear / static_cast<double>(mesh.tensor);
-  const auto weights = static_cast<double>(
-      weight_bytes(*r.spec, r.memory, mesh.tensor, stage_of(r.spec->n_layers, mesh.pipeline, 0), false));
+  const auto weights =
+      static_cast<double>(weight_bytes(*r.spec, r.memory, mesh.tensor, fullest_stage(*r.spec, mesh), false));
   const double products = std::max(flops.linear * parts.layers * parts.share / m.products.value,
                                    parts.batches * weights / m.weights.value);
   const double seconds = products + flops.attention * parts.layers * parts.share / m.attention.value +
@@ -54,8 +60,8 @@ double forward_seconds(const PlanRequest& r, const PlanMesh& mesh, const Parts& 
   return seconds * (1 + static_cast<double>(mesh.pipeline - 1) / parts.batches);
 }
 
-// What a rank sends: two all-reduces a layer and one for the embedding (a ring's 2 (t - 1) / t of the bytes),
-// and the residual stream over each border between stages.
+// What a rank sends or receives: two all-reduces a layer and one for the embedding (a ring's 2 (t - 1) / t of
+// the bytes), and the residual stream over each border between stages.
 double communicate(const PlanRequest& r, const PlanMesh& mesh, const Parts& parts, LinkBytes& links) {
   const Machine& m = r.machine;
   const std::vector<Site> sites = sites_of(r.schema);
@@ -77,7 +83,10 @@ double communicate(const PlanRequest& r, const PlanMesh& mesh, const Parts& part
   }
   if (mesh.pipeline > 1) {
     const bool inside = mesh.tensor * mesh.pipeline <= m.ranks_per_node;
-    const double bytes = stream / t;  // each rank of a tensor group sends its part
+    // The rank that writes receives the stream and the other stages' captured rows.
+    const auto stages = static_cast<double>(mesh.pipeline);
+    const double bytes =
+        stream + captured_bytes_of(*r.spec, r.work, sites) * parts.share * (stages - 1) / stages;
     (inside ? links.inside : links.between) += bytes;
     seconds += bytes / (inside ? m.link : m.network).value +
                parts.batches * (inside ? m.link_latency : m.network_latency).value;
@@ -100,11 +109,10 @@ MeshPlan plan_mesh(const PlanRequest& r, const PlanMesh& mesh) {
                   open_blocks_memory(r.schema, shard_rows_of(r.schema, r.work, mesh.ranks()));
   plan.fits = plan.bytes() + buffers <= m.memory;
 
-  const auto replicas = static_cast<double>(mesh.data),
-             group = static_cast<double>(mesh.tensor * mesh.pipeline);
-  const auto prepared = static_cast<double>(weight_bytes(*r.spec, r.memory, mesh.tensor,
-                                                         stage_of(r.spec->n_layers, mesh.pipeline, 0),
-                                                         wants_logits(sites_of(r.schema))));
+  // Of a pipeline's stages the last one writes.
+  const auto replicas = static_cast<double>(mesh.data), group = static_cast<double>(mesh.tensor);
+  const auto prepared = static_cast<double>(weight_bytes(
+      *r.spec, r.memory, mesh.tensor, fullest_stage(*r.spec, mesh), wants_logits(sites_of(r.schema))));
   PhaseTimes& s = plan.seconds;
   s.start = m.start.value;
   // Every data group reads the model once.

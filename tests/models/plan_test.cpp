@@ -62,11 +62,13 @@ TEST(Plan, AConfigAloneGivesTheModel) {
 TEST(Plan, WeightsOfARank) {
   const ModelSpec spec = llama_8b();
   const MemoryOptions bf16{.precision = Precision::bf16, .embed_bytes = 2, .gpu = true};
-  EXPECT_EQ(weight_bytes(spec, bf16, 1, {0, 32}, false), 2 * kLinear + 4 * kNorms);
-  EXPECT_EQ(weight_bytes(spec, bf16, 1, {0, 32}, true), 2 * kLinear + 4 * kNorms + 2 * kVocabulary);
-  EXPECT_EQ(weight_bytes(spec, bf16, 4, {0, 32}, false), 2 * kLinear / 4 + 4 * kNorms);
-  // Half of the layers; the final norm is counted on every stage.
-  EXPECT_EQ(weight_bytes(spec, bf16, 1, {0, 16}, false), kLinear + 4 * (2 * 16 + 1) * 4096);
+  const Stage all = Stage::of(spec, 0, 1);
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, all, false), 2 * kLinear + 4 * kNorms);
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, all, true), 2 * kLinear + 4 * kNorms + 2 * kVocabulary);
+  EXPECT_EQ(weight_bytes(spec, bf16, 4, all, false), 2 * kLinear / 4 + 4 * kNorms);
+  // Half of the layers; the last stage has the final norm.
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 0, 2), false), kLinear + 4 * 2 * 16 * 4096);
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 1, 2), false), kLinear + 4 * (2 * 16 + 1) * 4096);
   // 16 ranks have 8 heads of keys: each holds one, and two heads of queries.
   const ModelSpec share = tensor_share(spec, 16);
   EXPECT_EQ(share.n_kv_heads, 1);
@@ -121,7 +123,8 @@ TEST(Plan, BytesOfTheStoreAndOfTheLinks) {
   EXPECT_EQ(tensor.links.between, 0);
   const MeshPlan pipeline = plan_mesh(r, {4, 1, 8});
   EXPECT_EQ(pipeline.links.inside, 0);
-  EXPECT_DOUBLE_EQ(pipeline.links.between, double{1 << 18} * 4096 * 4);
+  // The stream, and of 32 layers' captured rows what 7 of the 8 stages have.
+  EXPECT_DOUBLE_EQ(pipeline.links.between, double{1 << 18} * 4096 * 4 * (1 + 28));
   const MeshPlan data = plan_mesh(r, {32, 1, 1});
   EXPECT_EQ(data.links.inside + data.links.between, 0);
   // Products of 1/32 of the tokens at half of 989 TFLOP/s, and never less than that.

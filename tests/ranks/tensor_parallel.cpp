@@ -1,5 +1,6 @@
 // Run under mpiexec: a model spread over all ranks against the goldens, the oracle in double, and the same
 // model on one rank. Every rank runs every test; sizes are odd, and some ranks hold nothing of an axis.
+//   tensor_parallel [PIPELINE]     ranks / PIPELINE tensor ranks x PIPELINE stages
 #include <gtest/gtest.h>
 
 #include <cstdio>
@@ -8,15 +9,20 @@
 #include <random>
 #include <set>
 
+#include "distributed/mesh.h"
 #include "distributed/world.h"
 #include "kernels/devices.h"
+#include "models/family.h"
+#include "models/generator.h"
 #include "models/scoring.h"
+#include "models/tensor_table.h"
 #include "runtime/error.h"
 #include "tests/models/golden.h"
 #include "tests/models/oracle_compare.h"
 #include "tests/models/oracle_greedy.h"
 #include "tests/models/random_decoder.h"
 #include "tests/models/smollm2.h"
+#include "tests/ranks/stages.h"
 #include "tests/shared_files.h"
 
 namespace sonde::test {
@@ -25,14 +31,28 @@ namespace {
 namespace fs = std::filesystem;
 
 Communicator* world = nullptr;
+Mesh mesh;
 
 bool long_run() { return std::getenv("SONDE_LONG") != nullptr; }
 
 LoadOptions spread(Precision precision = Precision::f32) {
   LoadOptions options;
   options.precision = precision;
-  options.tensor_group = world;
+  options.tensor_group = mesh.tensor.get();
+  if (mesh.shape.pipeline > 1) options.stages = mesh.pipeline.get();
   return options;
+}
+
+// The same on every stage, with all layers: stages change no bit.
+LoadOptions one_stage(Precision precision = Precision::f32) {
+  LoadOptions options = spread(precision);
+  options.stages = nullptr;
+  return options;
+}
+
+std::vector<Activations> run(const Model& model, Backend& backend, const std::vector<Ids>& documents,
+                             const RunOptions& options = {}) {
+  return of_all_stages(model, run_packed(model, backend, documents, options));
 }
 
 RunOptions free_sites(const Model& model) {
@@ -88,9 +108,14 @@ TEST(Goldens, EveryHook) {
         for (const char* file : {"", "model.gguf"}) {
           if (!fs::exists(folder / file)) continue;
           const Model model = Model::load(folder / file, spread(precision), *backend);
-          golden.compare(run_packed(model, *backend, golden.documents), precision, "steps");
-          golden.compare(run_packed(model, *backend, golden.documents, free_sites(model)), precision, "fused",
+          const auto steps = run(model, *backend, golden.documents);
+          golden.compare(steps, precision, "steps");
+          golden.compare(run(model, *backend, golden.documents, free_sites(model)), precision, "fused",
                          false);
+          if (mesh.shape.pipeline == 1) continue;
+          const Model whole = Model::load(folder / file, one_stage(precision), *backend);
+          EXPECT_EQ(whole.fingerprint, model.fingerprint);
+          expect_same_bits(run(whole, *backend, golden.documents), steps, "one stage");
         }
       }
     if (::testing::Test::HasFailure()) return;
@@ -131,12 +156,12 @@ TEST_P(Family, EveryHookIsTheOracles) {
       const Model model = Model::load(path, spread(), *backend);
       const RunOptions outside = free_sites(model);
       const std::string what = path.extension().string();
-      compare(run_packed(model, *backend, inputs), expected[0].size(), what);
-      compare(run_packed(model, *backend, inputs, outside), outside.sites.size(), what + " fused");
+      compare(run(model, *backend, inputs), expected[0].size(), what);
+      compare(run(model, *backend, inputs, outside), outside.sites.size(), what + " fused");
     }
     if (seed == 0 || long_run()) {
       const Model model = Model::load(folder.path(), spread(), *emulated);
-      compare(run_packed(model, *emulated, inputs), expected[0].size(), "emulated");
+      compare(run(model, *emulated, inputs), expected[0].size(), "emulated");
     }
     if (HasFailure()) return;
   }
@@ -174,8 +199,8 @@ TEST_P(Family, EditsAreThoseOfOneRank) {
       add.coefficient = 0.25f;
       hooks.edit(std::move(add), sizes);
     };
-    expect_near(run_packed(model, *backend, inputs, {{}, "all", edits}),
-                run_packed(alone, *backend, inputs, {{}, "all", edits}), 1e-5, "edit at " + name(site));
+    expect_near(run(model, *backend, inputs, {{}, "all", edits}),
+                run(alone, *backend, inputs, {{}, "all", edits}), 1e-5, "edit at " + name(site));
     if (HasFailure()) return;
   }
 }
@@ -188,6 +213,53 @@ TEST_P(Family, GreedyTokensAreTheOracles) {
   const Model model = Model::load(folder.path(), spread(), *backend);
   const std::vector<Ids> inputs = documents(drawn.spec.vocab, 1);
   expect_greedy_tokens(model, *backend, drawn, inputs, 8);
+}
+
+// One batch after another leaves each stage, whatever the others have reached; of every depth and every
+// choice of tokens.
+TEST_P(Family, BatchesInFlightHaveTheBitsOfOneStage) {
+  if (mesh.shape.pipeline == 1) GTEST_SKIP() << "one stage";
+  const RandomDecoder drawn = draw_decoder(GetParam(), 2);
+  SCOPED_TRACE(drawn.config.dump());
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const Model whole = Model::load(folder.path(), one_stage(), *backend),
+              model = Model::load(folder.path(), spread(), *backend);
+  std::vector<Ids> inputs = documents(drawn.spec.vocab, 2);
+  for (int i = 0; i < 3; ++i) inputs.insert(inputs.end(), inputs.begin(), inputs.begin() + 3);
+  for (const Site site : model.spec.sites()) {
+    const RunOptions options{{site}, site.layer % 2 == 0 ? "last" : "all", {}};
+    expect_same_bits(run_alone(whole, *backend, inputs, options),
+                     of_all_stages(model, run_alone(model, *backend, inputs, options)), name(site));
+    if (HasFailure()) return;
+  }
+}
+
+TEST_P(Family, GeneratedIdsAreThoseOfOneStage) {
+  if (mesh.shape.pipeline == 1) GTEST_SKIP() << "one stage";
+  const RandomDecoder drawn = draw_decoder(GetParam(), 4);
+  SCOPED_TRACE(drawn.config.dump());
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const std::vector<Ids> inputs = documents(drawn.spec.vocab, 4);
+  const auto generate = [&](const LoadOptions& load, std::int64_t sequences) {
+    const Model model = Model::load(folder.path(), load, *backend);
+    GenerateOptions options;
+    options.sampling.seed = 5;
+    options.max_new = 9;
+    options.context = 80;
+    options.sequences = sequences;
+    options.batch_tokens = 16;
+    std::vector<std::vector<std::int32_t>> ids(inputs.size());
+    Generator(model, *backend, options, {})
+        .run(
+            inputs, [](std::size_t, std::span<const std::int32_t>) { return false; },
+            [&](std::size_t prompt, const Generated& generated) { ids[prompt] = generated.ids; });
+    return ids;
+  };
+  const auto expected = generate(one_stage(), 1);
+  for (const std::int64_t sequences : {1, 3, 16})
+    EXPECT_EQ(generate(spread(), sequences), expected) << sequences;
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Family, ::testing::ValuesIn(decoder_families()),
@@ -216,7 +288,19 @@ TEST(Loader, ReadsItsShareOfTheFile) {
   // the fingerprint.
   RecordProperty("fraction read", std::to_string(mine / all));
   std::printf("rank %d of %d read %.0f %% of the file\n", world->rank(), world->size(), 100 * mine / all);
-  EXPECT_LT(mine / all, world->size() == 1 ? 1.01 : 1.0 / world->size() + 0.45);
+  const int tensor = mesh.shape.tensor;
+  double stage = 1;  // its tensors' share of the file
+  if (mesh.shape.pipeline > 1) {
+    std::int64_t bytes = 0;
+    for (const TensorRow& row : tensors_of(model.files, model.spec)) {
+      const Tensor& view = find_tensor(model.files, row, 0).view;
+      const std::int64_t own = bytes_of(view.dtype, view.count()),
+                         around = 17 * 4096;  // pages that come with one
+      bytes += model.stage.has(row, model.spec) ? own + 4096 : std::min(own, around);
+    }
+    stage = static_cast<double>(bytes) / all;
+  }
+  EXPECT_LT(mine / all, tensor == 1 ? stage + 0.02 : stage * (1.0 / tensor + 0.45));
 }
 
 }  // namespace
@@ -227,9 +311,13 @@ int main(int argc, char** argv) {
   const auto ranks = sonde::join_world();
   sonde::test::world = ranks.get();
   try {
+    const int stages = argc > 1 ? std::atoi(argv[1]) : 1;
+    sonde::test::mesh = sonde::Mesh::make(*ranks, ranks->size() / std::max(1, stages), stages);
+    if (sonde::test::mesh.shape.data != 1) sonde::fail("{} stages on {} ranks", stages, ranks->size());
     const int failed = RUN_ALL_TESTS();
     const auto any = ranks->all_reduce(std::int64_t{failed}, sonde::Reduce::max);
     if (any == 0 && ranks->rank() == 0) std::printf("ok on %d ranks\n", ranks->size());
+    sonde::test::mesh = {};
     return any != 0;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "[rank %d] %s\n", ranks->rank(), error.what());

@@ -70,10 +70,10 @@ def interrupt(command, ranks, seconds, number, victims=None):
 
 def check_layouts(model, ids, whole, tmp):
     out = os.path.join(tmp, "out")
-    for ranks in (1, 2, 3):
-        text = run(extract(model, ids, out, 100), ranks=ranks)
+    for ranks, stages in ((1, 1), (2, 1), (3, 1), (2, 2), (3, 3)):
+        text = run(extract(model, ids, out, 100, "--pipeline-parallel", str(stages)), ranks=ranks)
         if ranks > 1:
-            assert f"{ranks} ranks: data {ranks} x tensor 1 x pipeline 1" in text, text
+            assert f"{ranks} ranks: data {ranks // stages} x tensor 1 x pipeline {stages}" in text, text
             with open(os.path.join(out, "shards.jsonl")) as f:
                 makers = {json.loads(line)["made_by"]["rank"] for line in f}
             assert makers <= set(range(ranks)), makers
@@ -82,17 +82,17 @@ def check_layouts(model, ids, whole, tmp):
         if ranks > 1:  # as if killed between the mark "complete" and the end of tidying up: the next start does the rest
             shutil.copy(os.path.join(out, "shards.jsonl"), os.path.join(out, "shards.rank-00001.jsonl"))
             run(extract(model, ids, out, 100), ranks=ranks)
-        same(whole, out, f"{ranks} ranks")
+        same(whole, out, f"{ranks} ranks, {stages} stages")
     # A part store of two ranks is the part store of one, and merges.
     run(extract(model, ids, out + "1", 100, "--part", "1/2"), ranks=2)
     run(extract(model, ids, out + "2", 100, "--part", "2/2"))
     run([SONDE, "store", "merge", out, out + "1", out + "2"])
     same(whole, out, "parts")
     shutil.rmtree(out + "1"), shutil.rmtree(out + "2")
-    print("1, 2, 3 ranks and parts: identical", flush=True)
+    print("1, 2, 3 ranks, stages and parts: identical", flush=True)
 
 
-def check_resume(model, ids, whole, tmp, seconds):
+def check_resume(model, ids, whole, tmp, rng, seconds):
     """Begun by so many ranks, stopped politely or killed, finished by so many others."""
     out = os.path.join(tmp, "resumed")
     stops = 0
@@ -108,7 +108,8 @@ def check_resume(model, ids, whole, tmp, seconds):
                 process.send_signal(number)
                 code = process.wait()
             else:
-                code, _ = interrupt(command, begin, after, number, None if number == signal.SIGUSR1 else {begin - 1})
+                stages = ["--pipeline-parallel", str(rng.choice([1, begin]))]
+                code, _ = interrupt(command + stages, begin, after, number, None if number == signal.SIGUSR1 else {begin - 1})
             if code not in (0, None) and os.path.exists(os.path.join(out, "manifest.json")):
                 break
         stops += code == STOPPED
@@ -126,12 +127,14 @@ def check_kills(model, ids, whole, tmp, rng, seconds):
         command = extract(model, ids, out, rng.choice([40, 150, 1000]))
         for _ in range(rng.randrange(1, 3)):
             ranks = rng.choice([2, 3])
-            code, output = interrupt(command, ranks, rng.uniform(0.1, 1.1) * seconds[ranks], signal.SIGKILL,
+            stages = ["--pipeline-parallel", str(rng.choice([1, ranks]))]  # the victim is any stage's
+            code, output = interrupt(command + stages, ranks, rng.uniform(0.1, 1.1) * seconds[ranks], signal.SIGKILL,
                                      {rng.randrange(ranks)})
             if code:
                 kills += 1
                 named += "signal 9" in output and "rank" in output
-        run(command, ranks=rng.choice([1, 2, 3]))
+        ranks = rng.choice([1, 2, 3])
+        run([*command, "--pipeline-parallel", str(rng.choice([1, ranks]))], ranks=ranks)
         same(whole, out, f"trial {trial}")
     print(f"{TRIALS} trials, {kills} kills while running ({named} named by the launcher): zero rows lost or doubled")
     assert kills > 0, "no kill hit a running rank: the test proved nothing"
@@ -144,8 +147,13 @@ def check_mistakes(model, ids, tmp):
     for size, words in (("3", "expected auto or 1 to 2, the ranks"), ("0", "--tensor-parallel: found '0'"), ("two", "'two'")):
         text = run(extract(model, ids, out, 10, "--tensor-parallel", size), expected=2, ranks=2)
         assert words in text, text
-    text = run(extract(model, ids, out, 10, "--tensor-parallel", "2"), expected=2, ranks=3)
-    assert "sizes whose product divides the ranks" in text, text
+    for mesh in (["--tensor-parallel", "2"], ["--pipeline-parallel", "2"], ["--tensor-parallel", "3", "--pipeline-parallel", "2"]):
+        text = run(extract(model, ids, out, 10, *mesh), expected=2, ranks=3)
+        assert "sizes whose product divides the ranks" in text, text
+    text = run(extract(model, ids, out, 10, "--pipeline-parallel", "3"), expected=2, ranks=2)
+    assert "--pipeline-parallel: found '3', expected auto or 1 to 2, the ranks" in text, text
+    text = run([SONDE, "score", model, "--ids", ids, "--out", out, "--tensor-parallel", "1"], expected=2, ranks=2)
+    assert "found 1 of 2 ranks, expected all" in text, text
     text = run([SONDE, "probe", out, "--labels", ids, "--out", out, "--tensor-parallel", "2"], expected=2, ranks=2)
     assert "--tensor-parallel: found '2', expected auto or 1" in text, text
     # Another model on one rank: each rank sees its own folder of that name.
@@ -224,7 +232,7 @@ def main(tmp):
     check_mistakes(model, ids, tmp)
     check_layout(model, ids, tmp)
     check_hang(model, tmp, rng)
-    check_resume(model, ids, whole, tmp, seconds)
+    check_resume(model, ids, whole, tmp, rng, seconds)
     check_kills(model, ids, whole, tmp, rng, seconds)
 
 

@@ -24,13 +24,13 @@ PROGRAM, SONDE = sys.argv[1:3]
 LONG = bool(os.environ.get("SONDE_LONG"))
 
 
-def check_models(ranks):
-    start = time.time()
-    done = subprocess.run(launch(ranks, [PROGRAM, "--gtest_color=no", "--gtest_brief=1"]), stdout=subprocess.PIPE,
+def check_models(tensor, stages=1):
+    start, ranks = time.time(), tensor * stages
+    done = subprocess.run(launch(ranks, [PROGRAM, "--gtest_color=no", "--gtest_brief=1", str(stages)]), stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, env=environment(), timeout=3000)
     assert done.returncode == 0 and f"ok on {ranks} ranks" in done.stdout, done.stdout[-6000:]
     read = [line for line in done.stdout.splitlines() if " of the file" in line]
-    print(f"models on {ranks} ranks: {time.time() - start:.0f} s; {'; '.join(read)}", flush=True)
+    print(f"models on tensor {tensor} x pipeline {stages}: {time.time() - start:.0f} s; {'; '.join(read)}", flush=True)
 
 
 def run(command, ranks=None, expected=0, prefix=()):
@@ -47,49 +47,68 @@ def extract(model, ids, out, *more, sites="blocks.*.hook_resid_post,blocks.1.att
             "--out", out]
 
 
-def on_mesh(tensor):
-    return ["--tensor-parallel", str(tensor)]
+def on_mesh(tensor, stages=1):
+    return ["--tensor-parallel", str(tensor), "--pipeline-parallel", str(stages)]
 
 
-def near(whole, out, ranks, tensor):
-    """The rows of one rank, within the tolerance; the lines of shards.jsonl say which mesh made them."""
+def same(whole, out, tensor):
+    """The rows of one rank: within the tolerance, and bit for bit where no sum over ranks is in them."""
+    if tensor == 1:
+        return run([SONDE, "store", "diff", whole, out])
     text = run([SONDE, "store", "diff", whole, out, "--tolerance", "5e-6"])
     assert "within" in text, text
+    return text
+
+
+def near(whole, out, ranks, tensor, stages):
+    """The rows are right; the lines of shards.jsonl say which mesh made them: each model's last stage writes."""
+    same(whole, out, tensor)
     run([SONDE, "store", "verify", out])
     with open(os.path.join(out, "shards.jsonl")) as f:
         made_by = [json.loads(line)["made_by"] for line in f]
-    assert all(m["tensor"] == tensor and m["data"] == ranks // tensor and m["rank"] % tensor == 0 for m in made_by), made_by
+    for m in made_by:
+        assert (m["data"], m["tensor"], m["pipeline"]) == (ranks // (tensor * stages), tensor, stages), m
+        assert m["rank"] % tensor == 0 and m["rank"] // tensor % stages == stages - 1, m
     return len({m["rank"] for m in made_by})
 
 
 def check_stores(model, ids, whole, tmp):
-    meshes = [(2, 2), (3, 3), (4, 2), (4, 4), (4, 1)] if LONG else [(2, 2), (4, 2)]
+    meshes = [(2, 2, 1), (2, 1, 2), (4, 2, 1), (4, 2, 2), (3, 1, 3)]
+    if LONG:
+        meshes += [(3, 3, 1), (4, 4, 1), (4, 1, 1), (4, 1, 2), (4, 1, 4)]  # of four stages one has no layer
     for device in ("cpu", "emulated"):
-        for ranks, tensor in meshes:
+        for ranks, tensor, stages in meshes:
             out, again = os.path.join(tmp, "out"), os.path.join(tmp, "again")
-            for folder in (out, again):
-                run(extract(model, ids, folder, "--shard-rows", "600", "--device", device, *on_mesh(tensor)), ranks)
+            plain = ranks // stages, on_mesh(tensor)  # stages change no bit
+            for folder, n, mesh in ((out, ranks, on_mesh(tensor, stages)), (again, *plain)):
+                run(extract(model, ids, folder, "--shard-rows", "600", "--device", device, *mesh), n)
                 if device == "emulated":
                     with open(os.path.join(folder, "manifest.json")) as f:
                         assert "emulated" in f.read()
             if device == "cpu":
-                writers = near(whole, out, ranks, tensor)
-                print(f"{ranks} ranks, tensor {tensor}: as one rank; {writers} of them wrote", flush=True)
-            run([SONDE, "store", "diff", out, again])  # the same mesh: the same bits
+                writers = near(whole, out, ranks, tensor, stages)
+                print(f"{ranks} ranks, tensor {tensor} x pipeline {stages}: as one rank; {writers} of them wrote", flush=True)
+            run([SONDE, "store", "diff", out, again])  # the same tensor size: the same bits
             shutil.rmtree(out), shutil.rmtree(again)
-            if device == "emulated" and not LONG:
+            if device == "emulated" and not LONG and stages > 1:
                 break
 
 
 def check_stop_and_resume(model, ids, tmp):
     """A rank that does not write is asked to stop: all leave with 75; another mesh finishes."""
-    stops, parts = 0, os.path.join(tmp, "parts")
+    parts = os.path.join(tmp, "parts")
     run(extract(model, ids, parts, batch=64))
+    for tensor, stages in ((2, 1), (2, 2), (1, 4)) if LONG else ((2, 1), (2, 2)):
+        check_stops_on(model, ids, parts, tmp, tensor, stages)
+
+
+def check_stops_on(model, ids, parts, tmp, tensor, stages):
+    stops = 0
     for trial in range(20):
         out = os.path.join(tmp, "stopped")
         shutil.rmtree(out, ignore_errors=True)
-        process = subprocess.Popen(launch(4, extract(model, ids, out, "--shard-rows", "40", *on_mesh(2), batch=64)),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+        command = extract(model, ids, out, "--shard-rows", "40", *on_mesh(tensor, stages), batch=64)
+        process = subprocess.Popen(launch(4, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
         while process.poll() is None and not glob.glob(os.path.join(out, "shards.rank-*")):
             time.sleep(0.02)
         pids = ranks_of(process)
@@ -99,16 +118,16 @@ def check_stop_and_resume(model, ids, tmp):
         assert code in (0, 75), code
         if code == 75:
             stops += 1
-            for ranks, tensor in ((3, 3), (2, 1)):
+            for ranks, *mesh in ((3, 3, 1), (2, 1, 1), (3, 1, 3)):
                 copy = os.path.join(tmp, "copy")
                 shutil.copytree(out, copy)
-                run(extract(model, ids, copy, "--shard-rows", "40", *on_mesh(tensor), batch=64), ranks)
-                run([SONDE, "store", "diff", parts, copy, "--tolerance", "5e-6"])
+                run(extract(model, ids, copy, "--shard-rows", "40", *on_mesh(*mesh), batch=64), ranks)
+                same(parts, copy, max(tensor, mesh[0]))
                 shutil.rmtree(copy)
             if not LONG or stops == 5:
                 break
     assert stops > 0, "no run was stopped in time: the test proved nothing"
-    print("SIGTERM to a rank that does not write: exit code 75, finished by other meshes", flush=True)
+    print(f"SIGTERM to a rank of tensor {tensor} x pipeline {stages}: exit code 75, finished by other meshes", flush=True)
 
 
 def lines_of(path):
@@ -137,7 +156,19 @@ def check_score_and_generate(model, ids, tmp):
             assert len(a) == len(b) == 12 and same >= 11, f"{same} of 12 continuations are the same"  # ties may fall
             for out in outs:
                 os.remove(out)
-    print("score and generate on 2 and 3 ranks: as on one", flush=True)
+    for ranks, stages in ((2, 2), (3, 3)):  # the same bits, the same lines
+        for command in (["score", model, "--ids", few, "--batch-tokens", "30"],
+                        ["generate", model, "--prompts", few, "--max-new", "8", "--temperature", "0.8", "--seed", "3"]):
+            for out, n, mesh in zip(outs, (None, ranks), ([], on_mesh(1, stages))):
+                run([SONDE, *command, "--dtype", "f32", *mesh, "--out", out], n)
+            with open(outs[0]) as f, open(outs[1]) as g:
+                assert f.read() == g.read(), f"{command[0]} on {stages} stages differs"
+            for out in outs:
+                os.remove(out)
+    run([SONDE, "generate", model, "--prompts", few, "--max-new", "3", *on_mesh(2, 2), "--out", outs[0]], 4)
+    assert len(lines_of(outs[0])) == 12
+    os.remove(outs[0])
+    print("score and generate on 2 and 3 ranks: as on one; on stages, bit for bit", flush=True)
 
 
 def check_memory(tmp):
@@ -151,9 +182,11 @@ def check_memory(tmp):
     text = run(extract(model, ids, os.path.join(tmp, "no"), sites=sites), expected=1, prefix=limit)
     assert "out of memory" in text, text
     run(extract(model, ids, os.path.join(tmp, "yes"), *on_mesh(4), sites=sites), 4, prefix=limit)
+    run(extract(model, ids, os.path.join(tmp, "stages"), *on_mesh(1, 4), sites=sites), 4, prefix=limit)
     run(extract(model, ids, os.path.join(tmp, "free"), sites=sites))
+    run([SONDE, "store", "diff", os.path.join(tmp, "stages"), os.path.join(tmp, "free")])
     run([SONDE, "store", "diff", os.path.join(tmp, "yes"), os.path.join(tmp, "free"), "--tolerance", "5e-6"])
-    print("a model larger than a rank's memory limit runs on 4 ranks", flush=True)
+    print("a model larger than a rank's memory limit runs on 4 ranks, and on 4 stages", flush=True)
 
 
 def check_program(tmp):
@@ -173,5 +206,5 @@ def check_program(tmp):
 need_mpi(PROGRAM)
 with tempfile.TemporaryDirectory() as folder:
     check_program(folder)
-for n in (1, 2, 3, 4) if LONG else (2, 3):
-    check_models(n)
+for mesh in ((1,), (2,), (3,), (4,), (1, 2), (2, 2), (1, 3), (1, 4)) if LONG else ((2,), (3,), (1, 2), (2, 2), (1, 3)):
+    check_models(*mesh)
