@@ -294,13 +294,14 @@ TEST(Loader, ReadsItsShareOfTheFile) {
     std::int64_t bytes = 0;
     for (const TensorRow& row : tensors_of(model.files, model.spec)) {
       const Tensor& view = find_tensor(model.files, row, 0).view;
-      const std::int64_t own = bytes_of(view.dtype, view.count()),
-                         around = 17 * 4096;  // pages that come with one
+      const std::int64_t own = bytes_of(view.dtype, view.count());
+      const std::int64_t around =
+          34 * 4096;  // what a kernel may map when one page of another's tensor is looked at
       bytes += model.stage.has(row, model.spec) ? own + 4096 : std::min(own, around);
     }
     stage = static_cast<double>(bytes) / all;
   }
-  EXPECT_LT(mine / all, tensor == 1 ? stage + 0.02 : stage * (1.0 / tensor + 0.45));
+  EXPECT_LT(mine / all, tensor == 1 ? stage + 0.03 : stage * (1.0 / tensor + 0.45));
 }
 
 }  // namespace
