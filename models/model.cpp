@@ -145,7 +145,7 @@ void build(Model& model, const std::vector<TensorRow>& table, WeightSource& sour
   const Stage& stage = model.stage;
   if (stage.first()) model.positions = builder.tensor(Part::positions);
   for (auto l = static_cast<int>(stage.layers.begin); l < stage.layers.end; ++l)
-    model.blocks.push_back(builder.block(l));
+    model.own_blocks.push_back(builder.block(l));
   if (!stage.last()) return;
   model.ln_final = builder.norm(Part::ln_final, Part::ln_final_bias);
   if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
@@ -277,12 +277,12 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
 const BlockWeights& Model::block(int layer) const {
   sonde_check(stage.has(layer), "layer {} on a stage of {} to {}", layer, stage.layers.begin,
               stage.layers.end);
-  return blocks[static_cast<std::size_t>(layer - stage.layers.begin)];
+  return own_blocks[static_cast<std::size_t>(layer - stage.layers.begin)];
 }
 
 std::int64_t Model::weight_bytes() const {
   std::int64_t bytes = head ? head->bytes() : 0;
-  for (const BlockWeights& b : blocks) {
+  for (const BlockWeights& b : own_blocks) {
     bytes += b.qkv->bytes() + b.attn_out->bytes() + (b.router ? b.router->bytes() : 0);
     for (const MlpWeights& mlp : b.mlps) bytes += mlp.up->bytes() + mlp.down->bytes();
   }

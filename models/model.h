@@ -61,16 +61,16 @@ struct Model {
   Stage stage;
   Communicator *tensor_group = nullptr, *stages = nullptr;  // as LoadOptions
   Precision precision;
-  std::string name;                  // folder or file name
-  std::string fingerprint;           // sha256 over spec, tensor table and a checksum of every tensor's bytes
-  ModelFiles files;                  // keeps the embedding table and kept weights mapped
-  Tensor embed;                      // [V, D] in the file's dtype; on the first stage
-  OwnedTensor embed_memory;          // its memory where that isn't the mapped file's
-  std::vector<BlockWeights> blocks;  // of the stage's layers
-  OwnedTensor positions;             // f32 [context, D] where positions are learned; on the first stage
-  NormWeights ln_final;              // [D]; on the last stage
-  std::unique_ptr<Weight> head;      // [V, D]; on the last stage, null when not asked for
-  std::int64_t cut_weights = 0;      // kept as stored they would cut blocks between ranks: these are expanded
+  std::string name;          // folder or file name
+  std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes
+  ModelFiles files;          // keeps the embedding table and kept weights mapped
+  Tensor embed;              // [V, D] in the file's dtype; on the first stage
+  OwnedTensor embed_memory;  // its memory where that isn't the mapped file's
+  std::vector<BlockWeights> own_blocks;  // of the stage's layers
+  OwnedTensor positions;                 // f32 [context, D] where positions are learned; on the first stage
+  NormWeights ln_final;                  // [D]; on the last stage
+  std::unique_ptr<Weight> head;          // [V, D]; on the last stage, null when not asked for
+  std::int64_t cut_weights = 0;  // kept as stored they would cut blocks between ranks: these are expanded
 
   // Reads, checks and prepares every weight. NaN or infinity in a weight is an Error that names the tensor.
   static Model load(const std::filesystem::path& path, const LoadOptions& options, Backend& backend);
