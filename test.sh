@@ -107,7 +107,7 @@ tests_asan() {
   sample
   echo 'leak:libomp' >"$logs/lsan.supp"  # what clang's OpenMP keeps for its threads
   export LSAN_OPTIONS="suppressions=$PWD/$logs/lsan.supp:print_suppressions=0"
-  export ASAN_OPTIONS=strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+  export ASAN_OPTIONS=strict_string_checks=1:allocator_may_return_null=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
   run_tests asan -R "$(rooms_pattern "${asan_rooms[@]}")"
 }
 tests_tsan() {  # more threads than cores, for other interleavings

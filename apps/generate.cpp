@@ -166,7 +166,7 @@ std::optional<Captures> read_captures(const po::variables_map& values, const Mod
 
 void record(const Captures& captures, const Model& model, Backend& backend, RunIdentity run,
             const GenerateOptions& options, std::vector<Edit> edits, const Prompts& prompts,
-            const std::vector<std::vector<std::int32_t>>& continuations) {
+            const std::vector<std::vector<std::int32_t>>& continuations, const Mesh& mesh, bool speaks) {
   std::vector<KnownText> texts;
   std::vector<std::string> names;
   for (std::size_t i = 0; i < continuations.size(); ++i) {
@@ -180,13 +180,17 @@ void record(const Captures& captures, const Model& model, Backend& backend, RunI
   std::vector<std::size_t> lengths;
   for (const auto& tokens : prompts.tokens) lengths.push_back(tokens.size());
   schema.identity["generate"] = {{"prompt_lengths_sha256", sha256_hex(Json(lengths).dump())}};
-  const auto writer = StoreWriter::open(captures.out, schema, store_documents(recording.inputs));
-  fmt::print(stderr, "recording {} rows at {} sites in {}\n", schema.total_rows, schema.sites.size(),
-             captures.out.string());
+  std::unique_ptr<StoreWriter> writer;
+  if (mesh.leads()) writer = StoreWriter::open(captures.out, schema, store_documents(recording.inputs));
+  if (speaks)
+    fmt::print(stderr, "recording {} rows at {} sites in {}\n", schema.total_rows, schema.sites.size(),
+               captures.out.string());
   ProgressLine progress;
-  record_texts(model, backend, recording, options, std::move(edits), *writer,
-               [&](const Progress& p) { progress(p); });
-  progress.finish();
+  record_texts(model, backend, recording, options, std::move(edits), writer.get(), mesh,
+               [&](const Progress& p) {
+                 if (speaks) progress(p);
+               });
+  if (speaks) progress.finish();
 }
 
 // Bytes that keys and values may take: of a device's memory what the batch leaves.
@@ -212,9 +216,6 @@ int run_generate(const Arguments& arguments, Communicator& world) {
   const ModelSpec spec = read_spec(files, model_options.ignored);
   GenerateOptions options = read_generate_options(values, spec, files);
   const std::optional<Captures> captures = read_captures(values, spec, options);
-  if (captures && world.size() > 1)
-    throw UsageError(fmt::format("--captures: found {} ranks, expected one", world.size()),
-                     "record the texts with `sonde extract`, which runs on any number of ranks");
   const FoundTokenizer tokenizer = find_tokenizer(model_options.path);
   const Prompts prompts = prompts_of(values, tokenizer);
   if (stream && prompts.tokens.size() != 1)
@@ -324,7 +325,7 @@ int run_generate(const Arguments& arguments, Communicator& world) {
   const double seconds = progress.seconds();
   if (captures) {
     if (lines) lines->flush();
-    record(*captures, model, *backend, run, options, read().edits, prompts, continuations);
+    record(*captures, model, *backend, run, options, read().edits, prompts, continuations, mesh, speaks);
   }
   if (lines) lines->finish();
   if (speaks)

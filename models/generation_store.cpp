@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "models/batch_arrays.h"
+#include "models/capture_link.h"
 #include "runtime/error.h"
 
 namespace sonde {
@@ -11,19 +12,21 @@ namespace {
 // Rows of one text: [site][position]. Scores and patterns differ in length from row to row.
 using TextRows = std::vector<std::vector<std::vector<float>>>;
 
-void write_rows(const TextRows& rows, const std::vector<Site>& sites, const HookSizes& sizes,
-                StoreWriter& writer) {
+// Sites that other stages have hold no rows here.
+void put_rows(const TextRows& rows, const std::vector<Site>& sites, const HookSizes& sizes,
+              CaptureSink& sink) {
   for (std::size_t s = 0; s < sites.size(); ++s) {
+    if (std::ranges::all_of(rows[s], [](const std::vector<float>& row) { return row.empty(); })) continue;
     const std::vector<std::int64_t> shape = row_shape(sites[s].hook, sizes);
     for (std::size_t p = 0; p < rows[s].size(); ++p) {
       const std::vector<float>& row = rows[s][p];
       const auto width = static_cast<std::int64_t>(row.size());
       sonde_check(width > 0, "{}: no row of position {}", name(sites[s]), p);
       auto* data = const_cast<float*>(row.data());  // a sink only reads
-      writer.put(sites[s],
-                 shape.size() == 2 ? Tensor(data, DType::f32, {1, shape[0], width / shape[0]})
-                                   : Tensor(data, DType::f32, {1, width}),
-                 static_cast<std::int64_t>(p));
+      sink.put(sites[s],
+               shape.size() == 2 ? Tensor(data, DType::f32, {1, shape[0], width / shape[0]})
+                                 : Tensor(data, DType::f32, {1, width}),
+               static_cast<std::int64_t>(p));
     }
   }
 }
@@ -41,20 +44,24 @@ TextRecording plan_recording(const ModelSpec& spec, std::vector<KnownText> texts
 }
 
 void record_texts(const Model& model, Backend& backend, const TextRecording& recording,
-                  const GenerateOptions& options, std::vector<Edit> edits, StoreWriter& writer,
-                  const std::function<void(const Progress&)>& report) {
+                  const GenerateOptions& options, std::vector<Edit> edits, StoreWriter* writer,
+                  const Mesh& mesh, const std::function<void(const Progress&)>& report) {
   const std::vector<Site>& sites = recording.options.sites;
   const auto count = static_cast<std::int64_t>(recording.texts.size());
   std::vector<TextRows> rows;  // of the texts that run
+  const bool keeps = mesh.tensor_index == 0;
+  CaptureSender sender(*mesh.model, 0, static_cast<int>(options.sequences));
   Generator generator(model, backend, options, std::move(edits));
   generator.capture(sites, [&](std::size_t text, Site site, std::int64_t position, Tensor row) {
+    if (!keeps) return;
     const auto s = static_cast<std::size_t>(std::ranges::find(sites, site) - sites.begin());
     rows[text][s][static_cast<std::size_t>(position)].assign(row.f32(), row.f32() + row.width());
   });
+  std::int64_t start = writer != nullptr ? writer->first_batch() : 0;
+  mesh.model->broadcast(std::span(&start, 1));
   Progress progress{0, 0, 0};
-  for (std::int64_t t = writer.first_batch(); t < count; ++t)
-    progress.tokens_total += recording.inputs.length(t);
-  for (std::int64_t first = writer.first_batch(); first < count; first += options.sequences) {
+  for (std::int64_t t = start; t < count; ++t) progress.tokens_total += recording.inputs.length(t);
+  for (std::int64_t first = start; first < count; first += options.sequences) {
     const std::int64_t end = std::min(count, first + options.sequences);
     rows.clear();
     for (std::int64_t t = first; t < end; ++t)
@@ -64,16 +71,27 @@ void record_texts(const Model& model, Backend& backend, const TextRecording& rec
                      static_cast<std::size_t>(first));
     BatchArrays arrays;
     for (std::int64_t t = first; t < end; ++t) {
-      arrays.fill(recording.plan, recording.inputs, recording.options, t);
-      writer.begin_batch(t, recording.plan.batch_row[static_cast<std::size_t>(t)], arrays.rows());
-      write_rows(rows[static_cast<std::size_t>(t - first)], sites, model.spec.hook_sizes(), writer);
-      writer.end_batch();
+      const TextRows& text = rows[static_cast<std::size_t>(t - first)];
+      if (writer != nullptr) {
+        arrays.fill(recording.plan, recording.inputs, recording.options, t);
+        writer->begin_batch(t, recording.plan.batch_row[static_cast<std::size_t>(t)], arrays.rows());
+        for (int stage = mesh.shape.pipeline - 1; stage > 0; --stage)  // the first one's rows come first
+          receive_captures(*mesh.model, stage * mesh.shape.tensor, *writer);
+        put_rows(text, sites, model.spec.hook_sizes(), *writer);
+        writer->end_batch();
+        progress.bytes_written = writer->bytes_written();
+      } else if (keeps) {
+        put_rows(text, sites, model.spec.hook_sizes(), sender);
+        sender.end_batch();
+      }
+      mesh.model->beat();
       progress.tokens_done += recording.inputs.length(t);
-      progress.bytes_written = writer.bytes_written();
       report(progress);
     }
   }
-  writer.finish();
+  mesh.model->long_task();
+  if (writer != nullptr) writer->finish();
+  mesh.model->barrier();
 }
 
 }  // namespace sonde

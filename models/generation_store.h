@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "distributed/mesh.h"
 #include "models/extraction.h"
 #include "models/generator.h"
 
@@ -18,9 +19,10 @@ struct TextRecording {
 TextRecording plan_recording(const ModelSpec& spec, std::vector<KnownText> texts,
                              std::vector<std::string> ids, const ExtractionOptions& options);
 
-// Runs the texts from the writer's first one and finishes the store.
+// Runs the texts from the writer's first one and finishes the store, on all ranks of one model. writer: of
+// the rank that leads them, null elsewhere.
 void record_texts(const Model& model, Backend& backend, const TextRecording& recording,
-                  const GenerateOptions& options, std::vector<Edit> edits, StoreWriter& writer,
-                  const std::function<void(const Progress&)>& report);
+                  const GenerateOptions& options, std::vector<Edit> edits, StoreWriter* writer,
+                  const Mesh& mesh, const std::function<void(const Progress&)>& report);
 
 }  // namespace sonde

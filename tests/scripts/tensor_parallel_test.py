@@ -152,8 +152,8 @@ def check_score_and_generate(model, ids, tmp):
             for out, n in zip(outs, (None, ranks)):
                 run([SONDE, "generate", model, "--prompts", few, "--dtype", "f32", "--max-new", "8", *how, "--out", out], n)
             a, b = map(lines_of, outs)
-            same = sum(x["ids"] == y["ids"] for x, y in zip(a, b))
-            assert len(a) == len(b) == 12 and same >= 11, f"{same} of 12 continuations are the same"  # ties may fall
+            equal = sum(x["ids"] == y["ids"] for x, y in zip(a, b))
+            assert len(a) == len(b) == 12 and equal >= 11, f"{equal} of 12 continuations are the same"  # ties may fall
             for out in outs:
                 os.remove(out)
     for ranks, stages in ((2, 2), (3, 3)):  # the same bits, the same lines
@@ -168,7 +168,17 @@ def check_score_and_generate(model, ids, tmp):
     run([SONDE, "generate", model, "--prompts", few, "--max-new", "3", *on_mesh(2, 2), "--out", outs[0]], 4)
     assert len(lines_of(outs[0])) == 12
     os.remove(outs[0])
-    print("score and generate on 2 and 3 ranks: as on one; on stages, bit for bit", flush=True)
+    captures = [os.path.join(tmp, name) for name in ("one-acts", "many-acts")]
+    sites = "blocks.*.hook_resid_post,blocks.1.attn.hook_pattern,logits"
+    for tensor, stages in ((2, 1), (1, 2), (2, 2)):
+        for out, store, n, mesh in zip(outs, captures, (None, tensor * stages), ([], on_mesh(tensor, stages))):
+            run([SONDE, "generate", model, "--prompts", few, "--dtype", "f32", "--max-new", "4", "--seed", "3", "--temperature",
+                 "0.8", "--sites", sites, "--captures", store, *mesh, "--out", out], n)
+            os.remove(out)
+        same(*captures, tensor)
+        for store in captures:
+            shutil.rmtree(store)
+    print("score and generate on 2 and 3 ranks: as on one; on stages, bit for bit; their captures, too", flush=True)
 
 
 def check_memory(tmp):
