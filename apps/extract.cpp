@@ -93,7 +93,7 @@ void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const ModelOpti
                    const ExtractionPlan& plan, const StoreSchema& schema, const std::filesystem::path& out) {
   const TensorShard shard = TensorShard::of(spec, 0, mesh.tensor);
   const double weights = static_cast<double>(parameter_count(spec)) *
-                         (model.precision == Precision::bf16 ? 2 : 4) / (mesh.tensor * mesh.pipeline);
+                         static_cast<double>(bytes_of(dtype_of(model.precision), 1)) / (mesh.tensor * mesh.pipeline);
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;

@@ -18,9 +18,10 @@ std::string device_of_environment() {
 }
 
 void add_model_options(po::options_description& options) {
-  options.add_options()("dtype", po::value<std::string>()->default_value("auto"),
-                        "precision of the GEMMs: auto | f32 | bf16; auto is bf16 on a GPU and where this CPU "
-                        "multiplies bf16, f32 elsewhere")(
+  options.add_options()(
+      "dtype", po::value<std::string>()->default_value("auto"),
+      "precision of the GEMMs: auto | f32 | bf16 | f16 (GPUs alone); auto is bf16 on a GPU and "
+      "where this CPU multiplies bf16, f32 elsewhere")(
       "weights", po::value<std::string>()->default_value("f32"),
       "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")(
       "weights-in-memory", po::value<std::string>()->default_value("prepared"),
@@ -55,9 +56,11 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
   options.path = model;
   options.dtype = values["dtype"].as<std::string>();
   if (options.dtype == "auto") options.dtype = automatic_dtype(values["device"].as<std::string>());
-  if (options.dtype != "f32" && options.dtype != "bf16")
-    throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32 or bf16", options.dtype));
-  options.precision = options.dtype == "bf16" ? Precision::bf16 : Precision::f32;
+  if (options.dtype != "f32" && options.dtype != "bf16" && options.dtype != "f16")
+    throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32, bf16 or f16", options.dtype));
+  options.precision = options.dtype == "bf16"  ? Precision::bf16
+                      : options.dtype == "f16" ? Precision::f16
+                                               : Precision::f32;
   options.weights = read_weight_formats(values, false)[0];
   const std::string in_memory = values["weights-in-memory"].as<std::string>();
   if (in_memory != "prepared" && in_memory != "quantised")

@@ -75,6 +75,25 @@ void expect_values(const char* op, const Tensor& values, const Tensor& x, std::s
   expect(op, "values", values.reshape_row({values.width()}), {kAny, x.width()});
 }
 
+// The norm of heads x [T, H, E]: one row for all heads or one per head.
+void expect_head_weight(const char* op, const char* operand, const Tensor& weight, const Tensor& x) {
+  expect(op, operand, weight, {kAny, x.dim(2)});
+  if (weight.dim(0) != 1 && weight.dim(0) != x.dim(1))
+    fail("{}: {} is {}, expected 1 or {} rows", op, operand, weight.describe(), x.dim(1));
+  expect_contiguous(op, operand, weight);
+}
+
+// Rows of the table for the tokens of x [T, H, E].
+void expect_positions(const char* op, std::span<const std::int32_t> positions, const RopeTable& table,
+                      const Tensor& x) {
+  expect(op, "cos", table.cos, {kAny, kAny});
+  expect(op, "sin", table.sin, {table.cos.dim(0), table.cos.dim(1)});
+  if (2 * table.cos.dim(1) > x.dim(2))
+    fail("{}: the table turns {} values, expected at most the head's {}", op, 2 * table.cos.dim(1), x.dim(2));
+  expect_count(op, "positions", positions.size(), x.dim(0));
+  expect_range(op, "position", positions, table.cos.dim(0));
+}
+
 // Weight of a norm and its bias, which may be missing.
 void expect_affine(const char* op, const Tensor& weight, const Tensor& bias, std::int64_t width) {
   expect(op, "weight", weight, {width});
@@ -233,10 +252,7 @@ void Backend::add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tens
 void Backend::norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) {
   expect("norm_heads", "x", x, {kAny, kAny, kAny});
   expect("norm_heads", "y", y, {x.dim(0), x.dim(1), x.dim(2)});
-  expect("norm_heads", "weight", weight, {kAny, x.dim(2)});
-  if (weight.dim(0) != 1 && weight.dim(0) != x.dim(1))
-    fail("norm_heads: weight is {}, expected 1 or {} rows", weight.describe(), x.dim(1));
-  expect_contiguous("norm_heads", "weight", weight);
+  expect_head_weight("norm_heads", "weight", weight, x);
   if (y.count() == 0) return;
   do_norm_heads(kind, y, x, weight, eps);
 }
@@ -274,14 +290,21 @@ void Backend::rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, 
                    RopePairs pairs) {
   expect("rope", "x", x, {kAny, kAny, kAny});
   expect("rope", "y", y, {x.dim(0), x.dim(1), x.dim(2)});
-  expect("rope", "cos", table.cos, {kAny, kAny});
-  expect("rope", "sin", table.sin, {table.cos.dim(0), table.cos.dim(1)});
-  if (2 * table.cos.dim(1) > x.dim(2))
-    fail("rope: the table turns {} values, expected at most the head's {}", 2 * table.cos.dim(1), x.dim(2));
-  expect_count("rope", "positions", positions.size(), x.dim(0));
-  expect_range("rope", "position", positions, table.cos.dim(0));
+  expect_positions("rope", positions, table, x);
   if (y.count() == 0) return;
   do_rope(y, x, positions, table, pairs);
+}
+
+void Backend::qk_norm_rope(NormKind kind, Tensor q, Tensor k, Tensor q_weight, Tensor k_weight, float eps,
+                           std::span<const std::int32_t> positions, const RopeTable& table, RopePairs pairs) {
+  const char* op = "qk_norm_rope";
+  expect(op, "q", q, {kAny, kAny, kAny});
+  expect(op, "k", k, {q.dim(0), kAny, q.dim(2)});
+  if (!q_weight.empty()) expect_head_weight(op, "q_weight", q_weight, q);
+  if (!k_weight.empty()) expect_head_weight(op, "k_weight", k_weight, k);
+  expect_positions(op, positions, table, q);
+  if (q.count() + k.count() == 0) return;
+  do_qk_norm_rope(kind, q, k, q_weight, k_weight, eps, positions, table, pairs);
 }
 
 void Backend::activate(Activation f, Tensor y, Tensor x) {
@@ -367,12 +390,31 @@ void Backend::scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Ten
   do_scatter_add_rows(y, rows, x, weights);
 }
 
-void Backend::log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets) {
-  expect("log_softmax_at", "logits", logits, {kAny, kAny});
+void Backend::log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
+                             float temperature) {
+  expect("log_softmax_at", "logits", logits, {static_cast<std::int64_t>(out.size()), kAny});
   expect_count("log_softmax_at", "targets", targets.size(), logits.dim(0));
-  expect_count("log_softmax_at", "results", out.size(), logits.dim(0));
   expect_range("log_softmax_at", "target", targets, logits.dim(1));
-  do_log_softmax_at(out, logits, targets);
+  if (!(temperature > 0)) fail("log_softmax_at: temperature is {}, expected above 0", temperature);
+  do_log_softmax_at(out, logits, targets, temperature);
+}
+
+void Backend::top_k(std::span<Candidate> out, Tensor x, std::int64_t k) {
+  expect("top_k", "x", x, {kAny, kAny});
+  if (k < 1 || k > std::min(x.dim(1), kMostCandidates))
+    fail("top_k: k is {}, expected 1 to {}", k, std::min(x.dim(1), kMostCandidates));
+  expect_count("top_k", "candidates", out.size(), x.dim(0) * k);
+  if (!out.empty()) do_top_k(out, x, k);
+}
+
+void Backend::penalise(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                       double penalty) {
+  expect("penalise", "x", x, {kAny, kAny});
+  expect_range("penalise", "row", rows, x.dim(0));
+  expect_count("penalise", "columns", columns.size(), static_cast<std::int64_t>(rows.size()));
+  expect_range("penalise", "column", columns, x.dim(1));
+  if (!(penalty > 0)) fail("penalise: penalty is {}, expected above 0", penalty);
+  if (!rows.empty()) do_penalise(x, rows, columns, penalty);
 }
 
 void Backend::gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) {

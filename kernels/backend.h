@@ -24,8 +24,11 @@
 namespace sonde {
 
 // Precision of a GEMM's inputs: bf16 rounds weights and activations to bfloat16 (to nearest even) and
-// accumulates in float, on a CPU with bf16 dot products and on one without.
-enum class Precision : std::uint8_t { f32, bf16 };
+// accumulates in float, on a CPU with bf16 dot products and on one without; f16 does so to half, on devices.
+enum class Precision : std::uint8_t { f32, bf16, f16 };
+inline DType dtype_of(Precision precision) {
+  return precision == Precision::f32 ? DType::f32 : precision == Precision::bf16 ? DType::bf16 : DType::f16;
+}
 
 // A prepared weight [N, K]: packed for the backend's GEMM, opaque to callers.
 class Weight {
@@ -64,7 +67,7 @@ struct AttentionSpec {
   float scale;              // of q.k
   float softcap = 0;        // c: scores become c tanh(score / c); 0: none
   std::int64_t window = 0;  // a query sees its own key and window - 1 before it; 0: all before it
-  Precision precision = Precision::f32;  // bf16: a backend may multiply q, k, weights and v as bf16
+  Precision precision = Precision::f32;  // else a backend may multiply q, k, weights and v as bf16 or f16
 };
 
 enum class NormKind : std::uint8_t { rms, layer };  // layer: the mean of the row is taken off first
@@ -76,6 +79,12 @@ enum class Activation : std::uint8_t { silu, gelu, gelu_tanh, relu, relu_squared
 enum class RopePairs : std::uint8_t { halves, neighbours };
 
 enum class Renormalise : bool { no, yes };
+
+// A value of a row and where it stands.
+struct Candidate {
+  float value;
+  std::int32_t index;
+};
 
 // Rows on their way to the host while ops go on, first in, first out.
 class RowCopies {
@@ -146,6 +155,12 @@ class Backend {
   // arXiv:2104.09864).
   void rope(Tensor y /*[T, H, E]*/, Tensor x /*[T, H, E]*/, std::span<const std::int32_t> positions,
             const RopeTable& table, RopePairs pairs = RopePairs::halves);
+  // Both of a token's queries and keys in place: norm_heads, where a weight isn't empty, then rope. Bitwise
+  // equal to those.
+  void qk_norm_rope(NormKind kind, Tensor q /*[T, H, E]*/, Tensor k /*[T, K, E]*/,
+                    Tensor q_weight /*f32 [1 or H, E] or empty*/, Tensor k_weight, float eps,
+                    std::span<const std::int32_t> positions, const RopeTable& table,
+                    RopePairs pairs = RopePairs::halves);
   void activate(Activation f, Tensor y /*[T, F]*/, Tensor x /*[T, F]*/);  // y = f(x); y may be x
   // y = f(gate) * up, the gated MLP of arXiv:2002.05202
   void activate_mul(Activation f, Tensor y /*[T, F]*/, Tensor gate /*[T, F]*/, Tensor up /*[T, F]*/);
@@ -168,9 +183,19 @@ class Backend {
   // y[rows[i]] += weights[i] x[i]; rows are distinct.
   void scatter_add_rows(Tensor y /*[T, D]*/, std::span<const std::int32_t> rows, Tensor x /*[n, D]*/,
                         std::span<const float> weights /*[n]*/);
-  // The log of the softmax of each row at the given column, summed in double: log p(targets[t]).
+  // The log of the softmax of each row / temperature at the given column, summed in double: log
+  // p(targets[t]).
   void log_softmax_at(std::span<double> out /*[T]*/, Tensor logits /*[T, V]*/,
-                      std::span<const std::int32_t> targets /*[T]*/);
+                      std::span<const std::int32_t> targets /*[T]*/, float temperature = 1);
+  // The k largest of each row in descending order, of equals the lower index first, NaN before all: row t's
+  // at out[t k ..).
+  static constexpr std::int64_t kMostCandidates = 1024;
+  void top_k(std::span<Candidate> out /*[T k]*/, Tensor x /*[T, V]*/,
+             std::int64_t k /*1 to kMostCandidates*/);
+  // x[rows[i]][columns[i]] /= penalty where it is above 0, else *= penalty (CTRL, arXiv:1909.05858); the
+  // pairs are distinct.
+  void penalise(Tensor x /*[T, V]*/, std::span<const std::int32_t> rows,
+                std::span<const std::int32_t> columns, double penalty);
 
   // ---- capture and edits, on the given rows of x [T, ...] (strided)
   void gather_rows(Tensor y /*[n, ...]*/, Tensor x, std::span<const std::int32_t> rows);
@@ -207,6 +232,9 @@ class Backend {
   virtual void do_softcap(Tensor y, Tensor x, float cap) = 0;
   virtual void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
                        RopePairs pairs) = 0;
+  virtual void do_qk_norm_rope(NormKind kind, Tensor q, Tensor k, Tensor q_weight, Tensor k_weight, float eps,
+                               std::span<const std::int32_t> positions, const RopeTable& table,
+                               RopePairs pairs) = 0;
   virtual void do_activate(Activation f, Tensor y, Tensor x) = 0;
   virtual void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) = 0;
   virtual void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
@@ -219,8 +247,11 @@ class Backend {
   virtual void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) = 0;
   virtual void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                                    std::span<const float> weights) = 0;
-  virtual void do_log_softmax_at(std::span<double> out, Tensor logits,
-                                 std::span<const std::int32_t> targets) = 0;
+  virtual void do_log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
+                                 float temperature) = 0;
+  virtual void do_top_k(std::span<Candidate> out, Tensor x, std::int64_t k) = 0;
+  virtual void do_penalise(Tensor x, std::span<const std::int32_t> rows,
+                           std::span<const std::int32_t> columns, double penalty) = 0;
   virtual void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) = 0;
   virtual void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) = 0;
   virtual void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values,

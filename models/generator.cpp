@@ -96,6 +96,7 @@ struct Generator::State : CaptureSink {
   }
 
   void put(Site site, Tensor rows, std::int64_t row0) override;
+  bool takes_device_rows() const override { return recorded.empty(); }
   void begin(std::vector<Running> sequences);
   void admit(Wave& wave);
   void build_batch(Wave& wave);
@@ -121,7 +122,7 @@ struct Generator::State : CaptureSink {
   std::deque<Running> waiting;
   std::vector<Wave> waves;
   Wave* computed = nullptr;  // whose rows come to put()
-  std::vector<float> logits;
+  Buffer logits;             // rows of the host, where tokens are chosen
 };
 
 Generator::Generator(const Model& model, Backend& backend, const GenerateOptions& options,
@@ -308,6 +309,8 @@ void Generator::State::forward(Wave& wave) {
 void Generator::State::put(Site site, Tensor rows, std::int64_t row0) {
   Wave& wave = *computed;
   const bool wanted = std::ranges::find(recorded, site) != recorded.end();
+  std::vector<WantedToken> tokens;
+  std::vector<std::size_t> asking;  // members
   for (std::int64_t r = 0; r < rows.rows(); ++r) {
     const auto row = static_cast<std::size_t>(row0 + r);
     const std::size_t member = wave.member_of_row[row];
@@ -316,10 +319,13 @@ void Generator::State::put(Site site, Tensor rows, std::int64_t row0) {
     if (wanted) on_rows(sequence.prompt, site, position, rows.slice_rows(r, 1));
     const bool newest = static_cast<std::size_t>(position) + 1 == sequence.length;
     if (site.hook != Hook::logits || !newest || sequence.length < sequence.ids.size()) continue;
-    logits.assign(rows.row(r), rows.row(r) + rows.width());
-    wave.next[member] = next_token(logits, sequence.ids, options.sampling, first_prompt + sequence.prompt,
-                                   sequence.length - sequence.prompt_length);
+    tokens.push_back(
+        {r, sequence.ids, first_prompt + sequence.prompt, sequence.length - sequence.prompt_length});
+    asking.push_back(member);
   }
+  if (tokens.empty()) return;
+  const auto chosen = next_tokens(backend, backend.on_device(rows, logits), tokens, options.sampling);
+  for (std::size_t i = 0; i < chosen.size(); ++i) wave.next[asking[i]] = chosen[i];
 }
 
 bool Generator::State::step(Running& sequence, std::int32_t chosen, const OnToken& on_token,

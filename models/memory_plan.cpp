@@ -20,7 +20,7 @@ Part stacked_as(Part part) {
 
 void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpec& spec,
                  const TensorShard& shard, const Stage& stage, const LoadOptions& options) {
-  const std::int64_t value = options.precision == Precision::bf16 ? 2 : 4;
+  const std::int64_t value = bytes_of(dtype_of(options.precision), 1);
   std::map<std::tuple<int, int, Part>, std::int64_t> weights;  // layer, expert, part: bytes
   for (const TensorRow& row : tensors_of(files, spec)) {
     if (!stage.has(row, spec)) continue;
@@ -48,7 +48,7 @@ void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpe
   }
 }
 
-// What ops keep beside the tensors they are given: operands as bf16, blocks of a weight expanded.
+// What ops keep beside the tensors they are given: operands in 16 bits, blocks of a weight expanded.
 std::int64_t ops_own(const DeviceMemoryPlan& plan) {
   return std::min<std::int64_t>(std::int64_t{96} << 20, 3 * plan.largest) + (std::int64_t{8} << 20);
 }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <vector>
+#include <optional>
 
 #include "runtime/error.h"
 
@@ -22,17 +22,55 @@ double draw(std::uint64_t seed, std::uint64_t stream, std::uint64_t step) {
   return static_cast<double>(x >> 11) * 0x1p-53;
 }
 
-// The penalty of CTRL (arXiv:1909.05858), once per token whatever its count.
-void penalise(std::span<float> logits, std::span<const std::int32_t> history, double penalty) {
+// Once per token whatever its count.
+void penalise(Backend& backend, Tensor logits, std::span<const WantedToken> wanted, double penalty) {
   if (penalty == 1) return;
-  std::vector<std::int32_t> seen(history.begin(), history.end());
-  std::ranges::sort(seen);
-  seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
-  for (const std::int32_t id : seen) {
-    float& logit = logits[static_cast<std::size_t>(id)];
-    logit = static_cast<float>(logit > 0 ? static_cast<double>(logit) / penalty
-                                         : static_cast<double>(logit) * penalty);
+  std::vector<std::int32_t> rows, columns;
+  for (const WantedToken& w : wanted) {
+    std::vector<std::int32_t> seen(w.history.begin(), w.history.end());
+    std::ranges::sort(seen);
+    seen.erase(std::unique(seen.begin(), seen.end()), seen.end());
+    rows.insert(rows.end(), seen.size(), static_cast<std::int32_t>(w.row));
+    columns.insert(columns.end(), seen.begin(), seen.end());
   }
+  backend.penalise(logits, rows, columns, penalty);
+}
+
+// A draw among candidates in descending order; all: the weights, relative to the largest, of those and,
+// unless they are complete, of what comes after them. None where those would have to be known.
+std::optional<std::int32_t> choose(std::span<const Candidate> candidates, bool complete, double all,
+                                   const SamplingOptions& options, double drawn) {
+  std::vector<double> weights;
+  for (const Candidate& c : candidates)
+    weights.push_back(
+        std::exp(static_cast<double>(c.value - candidates.front().value) / options.temperature));
+  if (complete) all = std::accumulate(weights.begin(), weights.end(), 0.0);
+  std::size_t kept = 0;
+  double sum = 0;
+  while (kept < weights.size() &&
+         (kept == 0 || (sum < options.top_p * all && weights[kept] >= options.min_p)))
+    sum += weights[kept++];
+  const bool goes_on = !complete && kept == weights.size() && sum < options.top_p * all;
+  if (goes_on && (options.top_p < 1 || options.min_p > 0)) return std::nullopt;
+
+  double left = drawn * (goes_on ? all : sum);
+  const std::size_t tried = goes_on ? kept : kept - 1;
+  for (std::size_t i = 0; i < tried; ++i)
+    if ((left -= weights[i]) < 0) return candidates[i].index;
+  if (goes_on) return std::nullopt;
+  return candidates[kept - 1].index;
+}
+
+// All of a row, or the k largest, in order.
+std::vector<Candidate> sorted(std::span<const float> row, std::size_t k) {
+  std::vector<Candidate> all(row.size());
+  for (std::size_t i = 0; i < row.size(); ++i) all[i] = {row[i], static_cast<std::int32_t>(i)};
+  std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(k),
+                            [](const Candidate& a, const Candidate& b) {
+                              return a.value > b.value || (a.value == b.value && a.index < b.index);
+                            });
+  all.resize(k);
+  return all;
 }
 
 }  // namespace
@@ -50,45 +88,48 @@ void check_sampling(const SamplingOptions& o) {
          o.repetition_penalty, "above 0");
 }
 
-std::int32_t next_token(std::span<float> logits, std::span<const std::int32_t> history,
-                        const SamplingOptions& options, std::uint64_t stream, std::uint64_t step) {
-  for (std::size_t i = 0; i < logits.size(); ++i)
-    if (std::isnan(logits[i])) fail("logits: token {} has NaN after {} tokens", i, history.size());
-  penalise(logits, history, options.repetition_penalty);
-  const auto largest = std::ranges::max_element(logits);
-  if (!std::isfinite(*largest))
-    fail("logits: the largest is {} after {} tokens, expected a finite number", *largest, history.size());
-  if (options.greedy) return static_cast<std::int32_t>(largest - logits.begin());
-
-  // Candidates in descending order of logit, of equals the lower id first.
-  std::vector<std::int32_t> ids(logits.size());
-  std::iota(ids.begin(), ids.end(), 0);
-  const auto before = [&](std::int32_t a, std::int32_t b) {
-    const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-    return x > y || (x == y && a < b);
-  };
-  const auto k = static_cast<std::size_t>(options.top_k);
-  if (k > 0 && k < ids.size()) {
-    std::ranges::partial_sort(ids, ids.begin() + static_cast<std::ptrdiff_t>(k), before);
-    ids.resize(k);
-  } else {
-    std::ranges::sort(ids, before);
+std::vector<std::int32_t> next_tokens(Backend& backend, Tensor logits, std::span<const WantedToken> wanted,
+                                      const SamplingOptions& options) {
+  penalise(backend, logits, wanted, options.repetition_penalty);
+  const std::int64_t rows = logits.rows(), vocab = logits.width();
+  const std::int64_t asked = options.greedy ? 1 : options.top_k > 0 ? std::min(options.top_k, vocab) : vocab;
+  const std::int64_t k = std::min(asked, Backend::kMostCandidates);
+  std::vector<Candidate> largest(static_cast<std::size_t>(rows * k));
+  backend.top_k(largest, logits, k);
+  for (const WantedToken& w : wanted) {
+    const Candidate& first = largest[static_cast<std::size_t>(w.row * k)];
+    if (std::isnan(first.value))
+      fail("logits: token {} has NaN after {} tokens", first.index, w.history.size());
+    if (!std::isfinite(first.value))
+      fail("logits: the largest is {} after {} tokens, expected a finite number", first.value,
+           w.history.size());
   }
-  std::vector<double> weights;  // relative to the largest
-  for (const std::int32_t id : ids)
-    weights.push_back(
-        std::exp(static_cast<double>(logits[static_cast<std::size_t>(id)] - *largest) / options.temperature));
-  const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
-  std::size_t kept = 0;
-  double sum = 0;
-  while (kept < weights.size() &&
-         (kept == 0 || (sum < options.top_p * all && weights[kept] >= options.min_p)))
-    sum += weights[kept++];
 
-  double left = draw(options.seed, stream, step) * sum;
-  for (std::size_t i = 0; i + 1 < kept; ++i)
-    if ((left -= weights[i]) < 0) return ids[i];
-  return ids[kept - 1];
+  std::vector<double> log_probs(static_cast<std::size_t>(rows));  // of each row's first candidate
+  if (k < asked) {
+    std::vector<std::int32_t> first;
+    for (std::int64_t r = 0; r < rows; ++r) first.push_back(largest[static_cast<std::size_t>(r * k)].index);
+    backend.log_softmax_at(log_probs, logits, first, static_cast<float>(options.temperature));
+  }
+  std::vector<std::int32_t> tokens;
+  Buffer memory;
+  for (const WantedToken& w : wanted) {
+    const auto candidates =
+        std::span(largest).subspan(static_cast<std::size_t>(w.row * k), static_cast<std::size_t>(k));
+    const double drawn = draw(options.seed, w.stream, w.step);
+    // Of more than the candidates the sum of all weights is known, where all tokens may be drawn.
+    std::optional<std::int32_t> token;
+    if (k == asked || asked == vocab)
+      token = choose(candidates, k == asked, std::exp(-log_probs[static_cast<std::size_t>(w.row)]), options,
+                     drawn);
+    if (!token) {
+      const Tensor row = backend.on_host(logits.slice_rows(w.row, 1), memory);
+      token = choose(sorted({row.f32(), static_cast<std::size_t>(vocab)}, static_cast<std::size_t>(asked)),
+                     true, 0, options, drawn);
+    }
+    tokens.push_back(*token);
+  }
+  return tokens;
 }
 
 }  // namespace sonde

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
+
+#include "kernels/backend.h"
 
 namespace sonde {
 
@@ -19,10 +22,18 @@ struct SamplingOptions {
 // UsageError names the option that cannot be.
 void check_sampling(const SamplingOptions& options);
 
-// The next token after `history` (prompt and what was generated). Filters apply in the order of the options
-// above, the penalty first. The draw depends on seed, stream (which prompt) and step alone. logits are f32
-// [V] and may be overwritten; NaN is an Error.
-std::int32_t next_token(std::span<float> logits, std::span<const std::int32_t> history,
-                        const SamplingOptions& options, std::uint64_t stream, std::uint64_t step);
+// A row of logits whose next token is wanted: after `history` (prompt and what was generated). The draw
+// depends on the options' seed, stream (which prompt) and step alone.
+struct WantedToken {
+  std::int64_t row;
+  std::span<const std::int32_t> history;
+  std::uint64_t stream, step;
+};
+
+// The next tokens. Filters apply in the order of the options above, the penalty first. logits f32 [T, V] lie
+// where the backend computes and may be overwritten; of each row the largest come to the host, and all of it
+// only where those don't decide. NaN is an Error.
+std::vector<std::int32_t> next_tokens(Backend& backend, Tensor logits, std::span<const WantedToken> wanted,
+                                      const SamplingOptions& options);
 
 }  // namespace sonde

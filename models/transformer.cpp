@@ -326,16 +326,32 @@ void Transformer::add_and_norm(int l, Hooks& hooks) {
   hooks.at({Hook::ln2_out, l}, normed_);
 }
 
-// x [T, heads, E]
-void Transformer::qk_norm(Tensor x, const OwnedTensor& weight) {
+// Norms of queries and keys and their rotation: of each head in one pass, no hook looks between.
+void Transformer::norm_and_turn(int l) {
   const ModelSpec& s = model_.spec;
+  const BlockWeights& w = model_.block(l);
   const auto eps = static_cast<float>(s.norm_eps);
-  if (weight.view.empty()) return;
-  const std::int64_t width = weight.view.count();
-  if (s.qk_norm == QkNorm::whole)
-    backend_.norm(s.norm, x.reshape_row({width}), x.reshape_row({width}), weight.view, {}, eps);
-  else
-    backend_.norm_heads(s.norm, x, x, weight.view.part(0, {width / s.d_head, s.d_head}), eps);
+  const auto by_head = [&](const OwnedTensor& weight) {
+    return weight.view.empty() ? Tensor() : weight.view.part(0, {weight.view.count() / s.d_head, s.d_head});
+  };
+  Tensor q_norm, k_norm;
+  if (s.qk_norm == QkNorm::whole && !group_.alone()) {
+    whole_qk_norm(w);
+  } else if (s.qk_norm == QkNorm::whole) {
+    const Tensor q = q_.reshape_row({q_.width()}), k = k_.reshape_row({k_.width()});
+    backend_.norm(s.norm, q, q, w.q_norm.view, {}, eps);
+    backend_.norm(s.norm, k, k, w.k_norm.view, {}, eps);
+  } else if (s.qk_norm != QkNorm::none) {
+    q_norm = by_head(w.q_norm), k_norm = by_head(w.k_norm);
+  }
+  if (!s.learned_positions) {
+    const Positions& positions = local_rope_ && s.window(l) > 0 ? *local_rope_ : rope_;
+    backend_.qk_norm_rope(s.norm, q_, k_, q_norm, k_norm, eps, positions.row_of_token, positions.table,
+                          s.rope_of(l).pairs);
+  } else if (!q_norm.empty()) {
+    backend_.norm_heads(s.norm, q_, q_, q_norm, eps);
+    backend_.norm_heads(s.norm, k_, k_, k_norm, eps);
+  }
 }
 
 // A norm over the heads of all ranks: their sums of squares are added. Of kv heads that several ranks hold
@@ -375,22 +391,12 @@ void Transformer::whole_qk_norm(const BlockWeights& w) {
 
 void Transformer::attend(const Batch& batch, int l, Hooks& hooks) {
   const ModelSpec& s = model_.spec;
-  const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::z, l});
   hooks.at({Hook::q, l}, q_, group_);
   hooks.at({Hook::k, l}, k_, group_);
   hooks.at({Hook::v, l}, v_, group_);
-  if (s.qk_norm == QkNorm::whole && !group_.alone()) {
-    whole_qk_norm(w);
-  } else {
-    qk_norm(q_, w.q_norm);
-    qk_norm(k_, w.k_norm);
-  }
+  norm_and_turn(l);
   if (!s.learned_positions) {
-    Positions& positions = local_rope_ && s.window(l) > 0 ? *local_rope_ : rope_;
-    const RopePairs pairs = s.rope_of(l).pairs;
-    backend_.rope(q_, q_, positions.row_of_token, positions.table, pairs);
-    backend_.rope(k_, k_, positions.row_of_token, positions.table, pairs);
     hooks.at({Hook::rot_q, l}, q_, group_);
     hooks.at({Hook::rot_k, l}, k_, group_);
   }

@@ -35,7 +35,7 @@ class Transformer {
   void norm(Tensor y, Tensor x, const NormWeights& w, Hook scale, int l, Hooks& hooks);
   void post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks);
   void add_and_norm(int l, Hooks& hooks);
-  void qk_norm(Tensor x, const OwnedTensor& weight);
+  void norm_and_turn(int l);
   void whole_qk_norm(const BlockWeights& w);
   void attend(const Batch& batch, int l, Hooks& hooks);
   struct Keys {

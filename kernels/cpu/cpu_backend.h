@@ -38,6 +38,9 @@ class CpuBackend : public Backend {
   void do_softcap(Tensor y, Tensor x, float cap) override;
   void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
                RopePairs pairs) override;
+  void do_qk_norm_rope(NormKind kind, Tensor q, Tensor k, Tensor q_weight, Tensor k_weight, float eps,
+                       std::span<const std::int32_t> positions, const RopeTable& table,
+                       RopePairs pairs) override;
   void do_activate(Activation f, Tensor y, Tensor x) override;
   void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) override;
   void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents, const KeyRanges& keys,
@@ -50,8 +53,11 @@ class CpuBackend : public Backend {
   void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) override;
   void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                            std::span<const float> weights) override;
-  void do_log_softmax_at(std::span<double> out, Tensor logits,
-                         std::span<const std::int32_t> targets) override;
+  void do_log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
+                         float temperature) override;
+  void do_top_k(std::span<Candidate> out, Tensor x, std::int64_t k) override;
+  void do_penalise(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                   double penalty) override;
   void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) override;
   void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) override;
   void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values, float coefficient) override;
@@ -67,6 +73,9 @@ class CpuBackend : public Backend {
   float scale_of(NormKind kind, const float* x, float mean, std::int64_t n, float eps) const;
   void norm_row(NormKind kind, float* y, const float* x, const float* weight, const float* bias,
                 std::int64_t n, float eps) const;
+
+  void turn_head(float* y, const float* x, const float* cos, const float* sin, std::int64_t width,
+                 std::int64_t half, RopePairs pairs) const;
 
   CpuPath path_;
   const KernelTable& kernels_;

@@ -62,7 +62,7 @@ struct RowKernels {
   void (*clamp)(float* y, const float* x, float least, float most, std::int64_t n);
   float (*exp_sum)(float* y, const float* x, float shift,
                    std::int64_t n);  // y = exp(x - shift), returns its sum
-  double (*exp_sum_double)(const float* x, float shift, std::int64_t n);
+  double (*exp_sum_double)(const float* x, float shift, float factor, std::int64_t n);
   // Both halves of a rotation by the angle of (cos, sin): lo, hi of n values each.
   void (*rotate)(float* y_lo, float* y_hi, const float* lo, const float* hi, const float* cos,
                  const float* sin, std::int64_t n);

@@ -1,6 +1,7 @@
 // Causal attention without a T x T tensor (online softmax, arXiv:1805.02867): z = sum_j exp(s_j - m) v_j /
 // sum_j exp(s_j - m) over the keys that a query sees. In float here, for few queries and for very wide heads;
-// documents of many queries go to tiles (tiled_attention.cu), in bf16 to tensor cores (flash_attention.cu).
+// documents of many queries go to tiles (tiled_attention.cu), in bf16 and f16 to tensor cores
+// (flash_attention.cu).
 //
 // Ladder: a block per query and head, its keys 64 at a time -> chunks of 256 keys that blocks of their own
 // may take where queries are few (split-K, decode), joined in order: the same bits either way, whatever the
@@ -139,11 +140,48 @@ std::int64_t most_keys(const Documents& documents, const KeyRanges& keys) {
 
 }  // namespace
 
+// Heads become bf16 or f16, padded to a width that tiles know, the keys of each document behind each other.
+template <class T>
+void GpuBackend::attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
+                                           const KeyRanges& keys, const AttentionSpec& spec) {
+  const auto heads = static_cast<int>(q.dim(1)), kv_heads = static_cast<int>(k.dim(1)),
+             e = static_cast<int>(q.dim(2));
+  std::vector<std::int32_t> tasks, rows;
+  const bool cached = !keys.first.empty();
+  std::int32_t packed = 0;
+  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
+    const std::int32_t start = documents.starts[d], n = documents.starts[d + 1] - start;
+    if (n == 0) continue;
+    const std::int32_t count = cached ? keys.count[d] : n, key = cached ? packed : start;
+    for (std::int32_t i = 0; i < n; i += kFlashQueries)
+      tasks.insert(tasks.end(), {start + i, std::min(kFlashQueries, n - i), count - n + i, key});
+    for (std::int32_t i = 0; cached && i < count; ++i) rows.push_back(keys.first[d] + i);
+    packed += count;
+  }
+  const std::int64_t width = flash_width(e), key_rows = cached ? packed : k.rows();
+  const std::int64_t q_bytes = (q.rows() * heads * width * 2 + 255) / 256 * 256;
+  const std::int64_t k_bytes = (key_rows * kv_heads * width * 2 + 255) / 256 * 256;
+  if (const std::int64_t bytes = q_bytes + 2 * k_bytes; scratch_.bytes() < bytes) scratch_ = allocate(bytes);
+  auto* qs = reinterpret_cast<T*>(scratch_.data());
+  auto* ks = reinterpret_cast<T*>(scratch_.data() + q_bytes);
+  auto* vs = reinterpret_cast<T*>(scratch_.data() + q_bytes + k_bytes);
+  const std::int32_t* index = lists_.get(std::span(rows.data(), rows.size()));
+  pack_heads(stream_, qs, rows_of(q), q.rows(), heads, e);
+  pack_heads(stream_, ks, rows_of(k, index), key_rows, kv_heads, e);
+  pack_heads(stream_, vs, rows_of(v, index), key_rows, kv_heads, e);
+  flash_attention<T>(stream_, {qs, ks, vs, rows_of(z), heads, kv_heads, e},
+                     lists_.get(std::span(tasks.data(), tasks.size())),
+                     static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
+}
+
 void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                               const KeyRanges& keys, const AttentionSpec& spec) {
   const std::int64_t sequences = static_cast<std::int64_t>(documents.starts.size()) - 1;
-  if (spec.precision == Precision::bf16 && flash_width(q.dim(2)) > 0 && q.rows() >= 4 * sequences)
-    return attention_on_tensor_cores(z, q, k, v, documents, keys, spec);
+  if (spec.precision != Precision::f32 && flash_width(q.dim(2)) > 0 && q.rows() >= 4 * sequences) {
+    if (spec.precision == Precision::bf16)
+      return attention_on_tensor_cores<gpu::bf16>(z, q, k, v, documents, keys, spec);
+    return attention_on_tensor_cores<gpu::f16>(z, q, k, v, documents, keys, spec);
+  }
   if (q.dim(2) <= kTiledWidest && q.rows() >= 4 * sequences)
     return attention_in_tiles(z, q, k, v, documents, keys, spec);
 
@@ -190,39 +228,6 @@ void GpuBackend::attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, cons
   tiled_attention(stream_,
                   {rows_of(z), rows_of(q), rows_of(k), rows_of(v), static_cast<int>(q.dim(1)),
                    static_cast<int>(k.dim(1)), static_cast<int>(q.dim(2))},
-                  lists_.get(std::span(tasks.data(), tasks.size())),
-                  static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
-}
-
-// Heads become bf16, padded to a width that tiles know, the keys of each document behind each other.
-void GpuBackend::attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
-                                           const KeyRanges& keys, const AttentionSpec& spec) {
-  const auto heads = static_cast<int>(q.dim(1)), kv_heads = static_cast<int>(k.dim(1)),
-             e = static_cast<int>(q.dim(2));
-  std::vector<std::int32_t> tasks, rows;
-  const bool cached = !keys.first.empty();
-  std::int32_t packed = 0;
-  for (std::size_t d = 0; d + 1 < documents.starts.size(); ++d) {
-    const std::int32_t start = documents.starts[d], n = documents.starts[d + 1] - start;
-    if (n == 0) continue;
-    const std::int32_t count = cached ? keys.count[d] : n, key = cached ? packed : start;
-    for (std::int32_t i = 0; i < n; i += kFlashQueries)
-      tasks.insert(tasks.end(), {start + i, std::min(kFlashQueries, n - i), count - n + i, key});
-    for (std::int32_t i = 0; cached && i < count; ++i) rows.push_back(keys.first[d] + i);
-    packed += count;
-  }
-  const std::int64_t width = flash_width(e), key_rows = cached ? packed : k.rows();
-  const std::int64_t q_bytes = (q.rows() * heads * width * 2 + 255) / 256 * 256;
-  const std::int64_t k_bytes = (key_rows * kv_heads * width * 2 + 255) / 256 * 256;
-  if (const std::int64_t bytes = q_bytes + 2 * k_bytes; scratch_.bytes() < bytes) scratch_ = allocate(bytes);
-  auto* qs = reinterpret_cast<gpu::bf16*>(scratch_.data());
-  auto* ks = reinterpret_cast<gpu::bf16*>(scratch_.data() + q_bytes);
-  auto* vs = reinterpret_cast<gpu::bf16*>(scratch_.data() + q_bytes + k_bytes);
-  const std::int32_t* index = lists_.get(std::span(rows.data(), rows.size()));
-  pack_heads(stream_, qs, rows_of(q), q.rows(), heads, e);
-  pack_heads(stream_, ks, rows_of(k, index), key_rows, kv_heads, e);
-  pack_heads(stream_, vs, rows_of(v, index), key_rows, kv_heads, e);
-  flash_attention(stream_, {qs, ks, vs, rows_of(z), heads, kv_heads, e},
                   lists_.get(std::span(tasks.data(), tasks.size())),
                   static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
 }

@@ -87,7 +87,7 @@ bool Blas::takes(const Operands& o) {
   const auto aligned = [](const void* p, std::uintptr_t to) {
     return reinterpret_cast<std::uintptr_t>(p) % to == 0;
   };
-  const std::int64_t step = o.bf16 ? 8 : 4;
+  const std::int64_t step = o.dtype == DType::f32 ? 4 : 8;
   return aligned(o.y, 256) && aligned(o.x, 256) && aligned(o.w, 256) && aligned(o.bias, 16) &&
          o.k % step == 0 && o.x_stride % step == 0 && o.y_stride % 4 == 0 && o.n % 4 == 0;
 }
@@ -97,7 +97,7 @@ void Blas::choose(Plan& plan, const Operands& o) {
   const Library& lt = *library_;
   const std::string shape =
       fmt::format("{} rows {} apart, weight {} x {}, result {} apart, {}{}", o.rows, o.x_stride, o.n, o.k,
-                  o.y_stride, o.bf16 ? "bf16" : "f32", o.bias != nullptr ? ", bias" : "");
+                  o.y_stride, name(o.dtype), o.bias != nullptr ? ", bias" : "");
   plan.chosen = true;
   cublasLtMatmulHeuristicResult_t result;
   static_assert(sizeof plan.algorithm.data == sizeof(Algorithms::Code));
@@ -128,9 +128,11 @@ void Blas::choose(Plan& plan, const Operands& o) {
 
 void Blas::linear(const Operands& o) {
   const Library& lt = *library_;
-  Plan& plan = plans_[{o.rows, o.n, o.k, o.x_stride, o.y_stride, o.bf16, o.bias != nullptr}];
+  Plan& plan = plans_[{o.rows, o.n, o.k, o.x_stride, o.y_stride, o.dtype, o.bias != nullptr}];
   if (plan.desc == nullptr) {
-    const cudaDataType type = o.bf16 ? CUDA_R_16BF : CUDA_R_32F;
+    const cudaDataType type = o.dtype == DType::f32    ? CUDA_R_32F
+                              : o.dtype == DType::bf16 ? CUDA_R_16BF
+                                                       : CUDA_R_16F;
     const auto n = static_cast<std::uint64_t>(o.n), k = static_cast<std::uint64_t>(o.k),
                rows = static_cast<std::uint64_t>(o.rows);
     check_blas(lt.cublasLtMatmulDescCreate(&plan.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),

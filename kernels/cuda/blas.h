@@ -1,6 +1,6 @@
-// y = x w' (+ bias) by cuBLASLt: float without TF32, or bf16 operands with float sums. The library is opened
-// when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each shape is
-// chosen once, for all runs on such a GPU.
+// y = x w' (+ bias) by cuBLASLt: float without TF32, or operands of 16 bits with float sums. The library is
+// opened when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each
+// shape is chosen once, for all runs on such a GPU.
 #pragma once
 
 #include <map>
@@ -22,12 +22,12 @@ class Blas {
   struct Operands {
     float* y;
     std::int64_t y_stride;
-    const void* x;  // [rows, k], float or bf16
+    const void* x;  // [rows, k], of dtype
     std::int64_t x_stride;
     const void* w;      // [n, k] contiguous, of the same type
     const float* bias;  // [n] or null
     std::int64_t rows, n, k;
-    bool bf16;
+    DType dtype;  // f32, bf16 or f16
   };
   // Whether the library takes such operands: their addresses and strides.
   static bool takes(const Operands& o);
@@ -38,7 +38,7 @@ class Blas {
   struct Library;
   struct Plan;
   void choose(Plan& plan, const Operands& o);
-  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, bool>;
+  using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, DType, bool>;
 
   cudaStream_t stream_;
   std::unique_ptr<Library> library_;

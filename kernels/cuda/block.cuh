@@ -23,7 +23,7 @@ struct MaxOf {  // of floats: NaN is left out
   }
   template <class T>
   static GPU_DEV T nothing() {
-    return -INFINITY;
+    return std::is_same_v<T, float> ? static_cast<T>(-INFINITY) : T{0};
   }
 };
 

@@ -1,6 +1,7 @@
 // Causal attention on tensor cores (FlashAttention-2, arXiv:2307.08691): a block takes 64 queries of one
 // head, four warps 16 each, and walks the document's keys in tiles; scores S = q k' and z += P v are
-// mma.m16n8k16 with bf16 operands and float sums, the softmax runs online in registers, in powers of two.
+// mma.m16n8k16 with bf16 or f16 operands and float sums, the softmax runs online in registers, in powers of
+// two.
 //
 // Ladder: attention.cu's block per query (f32, decode) -> tiles through shared memory -> cp.async double
 // buffer, the next tile arrives while this one is multiplied -> ldmatrix without bank conflicts: rows are
@@ -16,7 +17,7 @@ namespace {
 constexpr int kThreads = 128;
 constexpr float kLog2e = 1.4426950408889634f;
 
-template <int kE>
+template <class T, int kE>
 struct Tile {
   static constexpr int kKeys =
       kE > 128 ? 32 : 64;                // of a tile: what the registers of wide heads leave room for
@@ -25,7 +26,7 @@ struct Tile {
 
   // Rows [first, first + kRows) of a head from global memory, rows from `end` on as zeros.
   template <int kRows>
-  static GPU_DEV void fetch(gpu::bf16* to, const gpu::bf16* from, std::int64_t stride, int first, int end) {
+  static GPU_DEV void fetch(T* to, const T* from, std::int64_t stride, int first, int end) {
     constexpr int kChunks = kE / 8;
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kChunks; i += kThreads) {
       const int row = i / kChunks, chunk = i % kChunks;
@@ -44,21 +45,30 @@ GPU_DEV float capped(float product, const ScoreRule& rule) {
   return rule.softcap * kLog2e * (1 - __fdividef(2, 1 + power_of_e));
 }
 
-// Whether a word of two bf16 holds NaN or infinity.
+GPU_DEV void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, gpu::bf16) {
+  mma_bf16_16816(d, a, b0, b1);
+}
+GPU_DEV void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, gpu::f16) {
+  mma_f16_16816(d, a, b0, b1);
+}
+
+// Whether a word of two values holds NaN or infinity: an exponent of ones.
+template <class T>
 GPU_DEV bool nonfinite(std::uint32_t two) {
-  return (two & 0x7f80u) == 0x7f80u || (two & 0x7f800000u) == 0x7f800000u;
+  constexpr std::uint32_t kLow = std::is_same_v<T, gpu::bf16> ? 0x7f80u : 0x7c00u, kHigh = kLow << 16;
+  return (two & kLow) == kLow || (two & kHigh) == kHigh;
 }
 
 // A masked key has weight 0, and 0 x NaN is NaN. So values of a tile that are not finite are added to the
 // sums of the rows that see them, and zeros are what is multiplied. Of all threads of the block, or none.
-template <int kE>
-GPU_DEV void take_out_nonfinite(gpu::bf16* vt, float (&sum)[kE / 8][4], int key0, int own0, int pair,
+template <class T, int kE>
+GPU_DEV void take_out_nonfinite(T* vt, float (&sum)[kE / 8][4], int key0, int own0, int pair,
                                 std::int64_t window) {
-  constexpr int kKeys = Tile<kE>::kKeys, kPitch = Tile<kE>::kPitch, kChunks = kE / 8;
+  constexpr int kKeys = Tile<T, kE>::kKeys, kPitch = Tile<T, kE>::kPitch, kChunks = kE / 8;
   bool found = false;
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kChunks; i += kThreads) {
     const uint4 v = lds128(vt + i / kChunks * kPitch + i % kChunks * 8);
-    found |= nonfinite(v.x) || nonfinite(v.y) || nonfinite(v.z) || nonfinite(v.w);
+    found |= nonfinite<T>(v.x) || nonfinite<T>(v.y) || nonfinite<T>(v.z) || nonfinite<T>(v.w);
   }
   if (__syncthreads_or(found) == 0) return;
   for (int k = 0; k < kKeys; ++k)
@@ -73,21 +83,21 @@ GPU_DEV void take_out_nonfinite(gpu::bf16* vt, float (&sum)[kE / 8][4], int key0
       }
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < kKeys * kE; i += kThreads) {
-    gpu::bf16& v = vt[i / kE * kPitch + i % kE];
-    if (!(fabsf(to_float(v)) < INFINITY)) v = from_float<gpu::bf16>(0.0f);
+    T& v = vt[i / kE * kPitch + i % kE];
+    if (!(fabsf(to_float(v)) < INFINITY)) v = from_float<T>(0.0f);
   }
   __syncthreads();
 }
 
-template <int kE>
+template <class T, int kE>
 __global__ void __launch_bounds__(kThreads)
-    flash(FlashOperands x, const FlashTask* tasks, ScoreRule rule, bool pairs_of_z_aligned) {
-  using T = Tile<kE>;
-  constexpr int kKeys = T::kKeys, kPitch = T::kPitch;
+    flash(FlashOperands<T> x, const FlashTask* tasks, ScoreRule rule, bool pairs_of_z_aligned) {
+  using Tiles = Tile<T, kE>;
+  constexpr int kKeys = Tiles::kKeys, kPitch = Tiles::kPitch;
   GPU_DYN_SMEM(memory);
-  gpu::bf16* qs = reinterpret_cast<gpu::bf16*>(memory);
-  gpu::bf16* ks = qs + kFlashQueries * kPitch;  // two tiles
-  gpu::bf16* vs = ks + 2 * kKeys * kPitch;
+  T* qs = reinterpret_cast<T*>(memory);
+  T* ks = qs + kFlashQueries * kPitch;  // two tiles
+  T* vs = ks + 2 * kKeys * kPitch;
   const FlashTask task = tasks[blockIdx.x];
   const int head = static_cast<int>(blockIdx.y), kv_head = head / (x.heads / x.kv_heads);
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
@@ -95,16 +105,16 @@ __global__ void __launch_bounds__(kThreads)
   const int eighth = lane / 8, line = lane % 8;  // of ldmatrix: its matrix, its row there
 
   const std::int64_t q_stride = std::int64_t{x.heads} * kE, k_stride = std::int64_t{x.kv_heads} * kE;
-  const gpu::bf16* q = x.q + task.row * q_stride + head * kE;
-  const gpu::bf16* k = x.k + task.key * k_stride + kv_head * kE;
-  const gpu::bf16* v = x.v + task.key * k_stride + kv_head * kE;
+  const T* q = x.q + task.row * q_stride + head * kE;
+  const T* k = x.k + task.key * k_stride + kv_head * kE;
+  const T* v = x.v + task.key * k_stride + kv_head * kE;
   const int last_key = task.own + task.rows - 1;  // that any query of the block sees
   const int first_tile = static_cast<int>(first_seen(task.own, rule.window)) / kKeys,
             end_tile = last_key / kKeys + 1;
 
-  T::template fetch<kFlashQueries>(qs, q, q_stride, 0, task.rows);
-  T::template fetch<kKeys>(ks, k, k_stride, first_tile * kKeys, last_key + 1);
-  T::template fetch<kKeys>(vs, v, k_stride, first_tile * kKeys, last_key + 1);
+  Tiles::template fetch<kFlashQueries>(qs, q, q_stride, 0, task.rows);
+  Tiles::template fetch<kKeys>(ks, k, k_stride, first_tile * kKeys, last_key + 1);
+  Tiles::template fetch<kKeys>(vs, v, k_stride, first_tile * kKeys, last_key + 1);
   cp_async_commit();
 
   float largest[2] = {-INFINITY, -INFINITY},
@@ -119,17 +129,17 @@ __global__ void __launch_bounds__(kThreads)
     const int here = (tile - first_tile) & 1;
     if (tile + 1 < end_tile) {
       const int next = here ^ 1;
-      T::template fetch<kKeys>(ks + next * kKeys * kPitch, k, k_stride, (tile + 1) * kKeys, last_key + 1);
-      T::template fetch<kKeys>(vs + next * kKeys * kPitch, v, k_stride, (tile + 1) * kKeys, last_key + 1);
+      Tiles::template fetch<kKeys>(ks + next * kKeys * kPitch, k, k_stride, (tile + 1) * kKeys, last_key + 1);
+      Tiles::template fetch<kKeys>(vs + next * kKeys * kPitch, v, k_stride, (tile + 1) * kKeys, last_key + 1);
     }
     cp_async_commit();
     cp_async_wait<1>();
     __syncthreads();
-    const gpu::bf16* kt = ks + here * kKeys * kPitch;
-    gpu::bf16* vt = vs + here * kKeys * kPitch;
+    const T* kt = ks + here * kKeys * kPitch;
+    T* vt = vs + here * kKeys * kPitch;
     const bool masks = tile * kKeys + kKeys - 1 > task.own ||
                        (rule.window > 0 && tile * kKeys + rule.window <= last_key);  // keys from some query
-    if (masks) take_out_nonfinite<kE>(vt, sum, tile * kKeys, own0, pair, rule.window);
+    if (masks) take_out_nonfinite<T, kE>(vt, sum, tile * kKeys, own0, pair, rule.window);
 
     float s[kKeys / 8][4];
 #pragma unroll
@@ -143,8 +153,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < kKeys / 8; j += 2) {
         std::uint32_t b[4];
         ldmatrix_x4(b, kt + (j * 8 + eighth / 2 * 8 + line) * kPitch + c * 16 + eighth % 2 * 8);
-        mma_bf16_16816(s[j], a, b[0], b[1]);
-        mma_bf16_16816(s[j + 1], a, b[2], b[3]);
+        mma(s[j], a, b[0], b[1], T{});
+        mma(s[j + 1], a, b[2], b[3], T{});
       }
     }
 
@@ -193,16 +203,15 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int c = 0; c < kKeys / 16;
          ++c) {  // 16 keys at a time; the scores' fragments are operands as they lie
-      const std::uint32_t a[4] = {pack2<gpu::bf16>(s[2 * c][0], s[2 * c][1]),
-                                  pack2<gpu::bf16>(s[2 * c][2], s[2 * c][3]),
-                                  pack2<gpu::bf16>(s[2 * c + 1][0], s[2 * c + 1][1]),
-                                  pack2<gpu::bf16>(s[2 * c + 1][2], s[2 * c + 1][3])};
+      const std::uint32_t a[4] = {pack2<T>(s[2 * c][0], s[2 * c][1]), pack2<T>(s[2 * c][2], s[2 * c][3]),
+                                  pack2<T>(s[2 * c + 1][0], s[2 * c + 1][1]),
+                                  pack2<T>(s[2 * c + 1][2], s[2 * c + 1][3])};
 #pragma unroll
       for (int n = 0; n < kE / 8; n += 2) {
         std::uint32_t b[4];
         ldmatrix_x4_trans(b, vt + (c * 16 + eighth % 2 * 8 + line) * kPitch + n * 8 + eighth / 2 * 8);
-        mma_bf16_16816(sum[n], a, b[0], b[1]);
-        mma_bf16_16816(sum[n + 1], a, b[2], b[3]);
+        mma(sum[n], a, b[0], b[1], T{});
+        mma(sum[n + 1], a, b[2], b[3], T{});
       }
     }
     __syncthreads();  // before the next tile's copies overwrite what was read here
@@ -230,18 +239,18 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <int kE>
-void launch_flash(cudaStream_t stream, const FlashOperands& x, const FlashTask* tasks, std::int64_t n,
+template <class T, int kE>
+void launch_flash(cudaStream_t stream, const FlashOperands<T>& x, const FlashTask* tasks, std::int64_t n,
                   const ScoreRule& rule) {
   const bool aligned =
       x.e % 2 == 0 && x.z.stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(x.z.data) % 8 == 0;
-  launch("attention", flash<kE>, dim3(static_cast<unsigned>(n), static_cast<unsigned>(x.heads)),
-         dim3(kThreads), Tile<kE>::kBytes, stream, x, tasks, rule, aligned);
+  launch("attention", flash<T, kE>, dim3(static_cast<unsigned>(n), static_cast<unsigned>(x.heads)),
+         dim3(kThreads), Tile<T, kE>::kBytes, stream, x, tasks, rule, aligned);
 }
 
 // kFour: e is a multiple of four and rows can be read so.
-template <bool kFour>
-__global__ void pack_rows(gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e, int width) {
+template <class T, bool kFour>
+__global__ void pack_rows(T* to, Rows from, std::int64_t rows, int heads, int e, int width) {
   constexpr int kStep = kFour ? 4 : 2;
   const int n = heads * width;
   for (std::int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -250,11 +259,11 @@ __global__ void pack_rows(gpu::bf16* to, Rows from, std::int64_t rows, int heads
       const int head = i / width, at = i - head * width;
       if constexpr (kFour) {
         const float4 v = at < e ? load4(row + head * e + at) : float4{0, 0, 0, 0};
-        stg64(to + r * n + i, uint2{pack2<gpu::bf16>(v.x, v.y), pack2<gpu::bf16>(v.z, v.w)});
+        stg64(to + r * n + i, uint2{pack2<T>(v.x, v.y), pack2<T>(v.z, v.w)});
         continue;
       }
       const float low = at < e ? row[head * e + at] : 0.0f, high = at + 1 < e ? row[head * e + at + 1] : 0.0f;
-      *reinterpret_cast<std::uint32_t*>(to + r * n + i) = pack2<gpu::bf16>(low, high);
+      *reinterpret_cast<std::uint32_t*>(to + r * n + i) = pack2<T>(low, high);
     }
   }
 }
@@ -269,36 +278,46 @@ int flash_width(std::int64_t e) {
   return 0;
 }
 
-void flash_attention(cudaStream_t stream, const FlashOperands& x, const std::int32_t* list, std::int64_t n,
+template <class T>
+void flash_attention(cudaStream_t stream, const FlashOperands<T>& x, const std::int32_t* list, std::int64_t n,
                      const ScoreRule& rule) {
   const auto* tasks = reinterpret_cast<const FlashTask*>(list);
   switch (flash_width(x.e)) {
     case 16:
-      return launch_flash<16>(stream, x, tasks, n, rule);
+      return launch_flash<T, 16>(stream, x, tasks, n, rule);
     case 32:
-      return launch_flash<32>(stream, x, tasks, n, rule);
+      return launch_flash<T, 32>(stream, x, tasks, n, rule);
     case 64:
-      return launch_flash<64>(stream, x, tasks, n, rule);
+      return launch_flash<T, 64>(stream, x, tasks, n, rule);
     case 80:
-      return launch_flash<80>(stream, x, tasks, n, rule);
+      return launch_flash<T, 80>(stream, x, tasks, n, rule);
     case 96:
-      return launch_flash<96>(stream, x, tasks, n, rule);
+      return launch_flash<T, 96>(stream, x, tasks, n, rule);
     case 128:
-      return launch_flash<128>(stream, x, tasks, n, rule);
+      return launch_flash<T, 128>(stream, x, tasks, n, rule);
     case 256:
-      return launch_flash<256>(stream, x, tasks, n, rule);
+      return launch_flash<T, 256>(stream, x, tasks, n, rule);
     default:
       sonde_check(false, "heads of {} values", x.e);
   }
 }
 
-void pack_heads(cudaStream_t stream, gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e) {
+template <class T>
+void pack_heads(cudaStream_t stream, T* to, Rows from, std::int64_t rows, int heads, int e) {
   const int width = flash_width(e);
   const bool four = e % 4 == 0 && by_float4(from);
-  launch("attention", four ? pack_rows<true> : pack_rows<false>,
+  launch("attention", four ? pack_rows<T, true> : pack_rows<T, false>,
          dim3(static_cast<unsigned>(std::min<std::int64_t>(rows, 1 << 20))),
          dim3(threads_for(std::int64_t{heads} * width / (four ? 4 : 2))), 0, stream, to, from, rows, heads, e,
          width);
 }
+
+#define SONDE_FLASH(T)                                                                                    \
+  template void flash_attention(cudaStream_t, const FlashOperands<T>&, const std::int32_t*, std::int64_t, \
+                                const ScoreRule&);                                                        \
+  template void pack_heads(cudaStream_t, T*, Rows, std::int64_t, int, int);
+SONDE_FLASH(gpu::bf16)
+SONDE_FLASH(gpu::f16)
+#undef SONDE_FLASH
 
 }  // namespace sonde::SONDE_GPU

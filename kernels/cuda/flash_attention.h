@@ -19,17 +19,21 @@ struct FlashTask {
 // The width that heads of e values are padded to; 0: none fits.
 int flash_width(std::int64_t e);
 
-// q [T, H, E'], k, v [rows, K, E'] as bf16, packed and padded to E' = flash_width(e); z f32 [T, H, e].
+// q [T, H, E'], k, v [rows, K, E'] as T (bf16 or f16), packed and padded to E' = flash_width(e); z f32 [T, H,
+// e].
+template <class T>
 struct FlashOperands {
-  const gpu::bf16 *q, *k, *v;
+  const T *q, *k, *v;
   Rows z;
   int heads, kv_heads, e;
 };
-void flash_attention(cudaStream_t stream, const FlashOperands& x, const std::int32_t* tasks /*[n] FlashTask*/,
-                     std::int64_t n, const ScoreRule& rule);
+template <class T>
+void flash_attention(cudaStream_t stream, const FlashOperands<T>& x,
+                     const std::int32_t* tasks /*[n] FlashTask*/, std::int64_t n, const ScoreRule& rule);
 
-// to [rows, heads, E'] = from [.., heads, e] rounded to bf16, rows index[r] where there is an index, zeros
+// to [rows, heads, E'] = from [.., heads, e] rounded to T, rows index[r] where there is an index, zeros
 // behind e.
-void pack_heads(cudaStream_t stream, gpu::bf16* to, Rows from, std::int64_t rows, int heads, int e);
+template <class T>
+void pack_heads(cudaStream_t stream, T* to, Rows from, std::int64_t rows, int heads, int e);
 
 }  // namespace sonde::SONDE_GPU

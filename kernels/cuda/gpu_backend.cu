@@ -69,7 +69,7 @@ std::string GpuBackend::describe() const { return name_; }
 
 // Of a GPU with what its products' bits depend on: the algorithms kept for it are this version's.
 std::string GpuBackend::path(Precision precision) const {
-  const char* type = precision == Precision::f32 ? "f32" : "bf16";
+  const std::string_view type = name(dtype_of(precision));
   if (kDevice == DeviceKind::emulated) return fmt::format("{}-{}", name(kDevice), type);
   return fmt::format("{}-{}, {}, cuBLASLt {}", name(kDevice), type, gpu_, blas_->version());
 }

@@ -83,6 +83,9 @@ class GpuBackend : public Backend {
   void do_softcap(Tensor y, Tensor x, float cap) override;
   void do_rope(Tensor y, Tensor x, std::span<const std::int32_t> positions, const RopeTable& table,
                RopePairs pairs) override;
+  void do_qk_norm_rope(NormKind kind, Tensor q, Tensor k, Tensor q_weight, Tensor k_weight, float eps,
+                       std::span<const std::int32_t> positions, const RopeTable& table,
+                       RopePairs pairs) override;
   void do_activate(Activation f, Tensor y, Tensor x) override;
   void do_activate_mul(Activation f, Tensor y, Tensor gate, Tensor up) override;
   void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents, const KeyRanges& keys,
@@ -95,8 +98,11 @@ class GpuBackend : public Backend {
   void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) override;
   void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                            std::span<const float> weights) override;
-  void do_log_softmax_at(std::span<double> out, Tensor logits,
-                         std::span<const std::int32_t> targets) override;
+  void do_log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
+                         float temperature) override;
+  void do_top_k(std::span<Candidate> out, Tensor x, std::int64_t k) override;
+  void do_penalise(Tensor x, std::span<const std::int32_t> rows, std::span<const std::int32_t> columns,
+                   double penalty) override;
   void do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) override;
   void do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) override;
   void do_add_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values, float coefficient) override;
@@ -108,9 +114,9 @@ class GpuBackend : public Backend {
   void do_cast(Tensor y, Tensor x) override;
 
  private:
-  // y [T, n], y_stride floats apart, of a weight [n, K] of float or bf16
+  // y [T, n], y_stride floats apart, of a weight [n, K] of f32, bf16 or f16, to which x is rounded
   void product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias, std::int64_t n,
-               bool bf16);
+               DType dtype);
   void upload_rows(Tensor device, Tensor host);
   // A weight made on the device: there, or on the host where its like are limited.
   std::unique_ptr<Weight> placed(GpuWeight weight);
@@ -119,6 +125,7 @@ class GpuBackend : public Backend {
                        const std::byte* data, const float* bias);
   void attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                           const KeyRanges& keys, const AttentionSpec& spec);
+  template <class T>
   void attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                                  const KeyRanges& keys, const AttentionSpec& spec);
 
@@ -133,7 +140,7 @@ class GpuBackend : public Backend {
   std::shared_ptr<WeightStream> weight_stream_;                // of the others
   Buffer results_;                                             // doubles of an op, for the host
   Buffer scratch_;                                             // of one op at a time
-  Buffer narrow_;                                              // bf16 rows of a product
+  Buffer narrow_;                                              // rows of a product in 16 bits
 };
 
 }  // namespace sonde::SONDE_GPU

@@ -1,4 +1,4 @@
-// y = x w' + bias. f32: FMA, no TF32; bf16: both operands rounded to bfloat16, products and sums in float.
+// y = x w' + bias. f32: FMA, no TF32; bf16, f16: both operands rounded to it, products and sums in float.
 //
 // Ladder: a thread per output -> tiles of 64 x 64 in shared memory, 4 x 4 outputs a thread (for what cuBLASLt
 // does not take) -> few rows (decode): a warp per output column that reads the weight once, in whatever
@@ -38,7 +38,7 @@ GPU_DEV float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
-// One output tile; w [N, K] contiguous, T float or bf16.
+// One output tile; w [N, K] contiguous, T float, bf16 or f16.
 template <class T>
 __global__ void gemm_tiles(Rows y, Rows x, const T* w, const float* bias, std::int64_t rows, std::int64_t n,
                            std::int64_t k) {
@@ -74,17 +74,20 @@ __global__ void gemm_tiles(Rows y, Rows x, const T* w, const float* bias, std::i
 constexpr int kWarps = 4;
 
 // A warp per output column, kRows rows of x at once: the column's weights are read once for all of them,
-// blocks by way of shared memory. rounds: x, and the expanded weight, to bfloat16.
+// blocks by way of shared memory. dtype: what x and the expanded weight are
+// rounded to.
 template <class Format, int kRows>
 __global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, std::int64_t rows,
-                             std::int64_t n, std::int64_t k, bool rounds, bool x_aligned) {
+                             std::int64_t n, std::int64_t k, DType dtype, bool x_aligned) {
   constexpr bool kBlocks = Format::kValues > 4;
   GPU_SHARED(uint4[kWarps][kBlocks ? kSpanWords<Format> : 1], staged);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const std::int64_t column = std::int64_t{blockIdx.x} * kWarps + warp;
   if (column >= n) return;  // the whole warp
   const std::int64_t row_bytes = k / Format::kValues * Format::kBytes;
-  const auto round = [&](float v) { return rounds ? rounded<gpu::bf16>(v) : v; };
+  const auto round = [&](float v) {
+    return dtype == DType::f32 ? v : dtype == DType::bf16 ? rounded<gpu::bf16>(v) : rounded<gpu::f16>(v);
+  };
   float sum[kRows] = {};
   for (std::int64_t k0 = 0; k0 < k; k0 += kSpan) {
     const int span = k - k0 < kSpan ? static_cast<int>(k - k0) : kSpan;
@@ -120,57 +123,59 @@ constexpr int kFewRows = 4;
 
 template <class Format>
 void few_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
-              std::int64_t n, std::int64_t k, bool rounds) {
+              std::int64_t n, std::int64_t k, DType dtype) {
   launch("linear", rows == 1 ? gemv_columns<Format, 1> : gemv_columns<Format, kFewRows>,
          dim3(static_cast<unsigned>((n + kWarps - 1) / kWarps)), dim3(32 * kWarps), 0, stream, y, x,
-         static_cast<const Byte*>(w), bias, rows, n, k, rounds, by_float4(x));
+         static_cast<const Byte*>(w), bias, rows, n, k, dtype, by_float4(x));
+}
+
+template <class F>
+void with_operand(DType dtype, F&& f) {
+  if (dtype == DType::f32) return f(float{});
+  return dtype == DType::bf16 ? f(gpu::bf16{}) : f(gpu::f16{});
 }
 
 }  // namespace
 
 void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias,
-                         std::int64_t n, bool bf16) {
+                         std::int64_t n, DType dtype) {
   const std::int64_t rows = x.rows(), k = x.width();
   const Rows to{y, y_stride};
-  if (rows <= kFewRows && k % 8 == 0)
-    return bf16 ? few_rows<FourOf<gpu::bf16>>(stream_, to, rows_of(x), w, bias, rows, n, k, true)
-                : few_rows<FourOf<float>>(stream_, to, rows_of(x), w, bias, rows, n, k, false);
-  Blas::Operands o{y, y_stride, device_f32(x), x.row_stride, w, bias, rows, n, k, bf16};
-  if (bf16) {
+  Blas::Operands o{y, y_stride, device_f32(x), x.row_stride, w, bias, rows, n, k, dtype};
+  const bool few = rows <= kFewRows && k % 8 == 0;
+  if (!few && dtype != DType::f32) {
     if (narrow_.bytes() < rows * k * 2) narrow_ = allocate(rows * k * 2);
     o.x = narrow_.data();
     o.x_stride = k;
   }
-  if (Blas::takes(o)) {
-    if (bf16) do_cast(narrow_.tensor(DType::bf16, {rows, k}), x);
+  if (!few && Blas::takes(o)) {
+    if (dtype != DType::f32) do_cast(narrow_.tensor(dtype, {rows, k}), x);
     return blas_->linear(o);
   }
   const dim3 grid(static_cast<unsigned>((rows + kTile - 1) / kTile),
                   static_cast<unsigned>((n + kTile - 1) / kTile));
-  if (bf16)
-    launch("linear", gemm_tiles<gpu::bf16>, grid, dim3(256), 0, stream_, to, rows_of(x),
-           static_cast<const gpu::bf16*>(w), bias, rows, n, k);
-  else
-    launch("linear", gemm_tiles<float>, grid, dim3(256), 0, stream_, to, rows_of(x),
-           static_cast<const float*>(w), bias, rows, n, k);
+  with_operand(dtype, [&]<class T>(T) {
+    if (few) return few_rows<FourOf<T>>(stream_, to, rows_of(x), w, bias, rows, n, k, dtype);
+    launch("linear", gemm_tiles<T>, grid, dim3(256), 0, stream_, to, rows_of(x), static_cast<const T*>(w),
+           bias, rows, n, k);
+  });
 }
 
 std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precision) {
-  const bool bf16 = precision == Precision::bf16;
+  const DType dtype = dtype_of(precision);
   const std::int64_t n = w.dim(0), k = w.dim(1);
-  Buffer memory = allocate(std::max<std::int64_t>(1, n * k * (bf16 ? 2 : 4)));
-  if (!bf16) {
+  Buffer memory = allocate(std::max<std::int64_t>(1, bytes_of(dtype, n * k)));
+  if (dtype == DType::f32) {
     upload_rows(memory.tensor(DType::f32, {n, k}), w);
   } else {  // as float first, some rows at a time
     const std::int64_t at_once =
         std::max<std::int64_t>(1, (std::int64_t{1} << 24) / std::max<std::int64_t>(1, k));
     for (std::int64_t first = 0; first < n; first += at_once) {
       const std::int64_t rows = std::min(at_once, n - first);
-      const Tensor all = memory.tensor(DType::bf16, {n, k});
+      const Tensor all = memory.tensor(dtype, {n, k});
       do_cast(all.slice_rows(first, rows), on_device(w.slice_rows(first, rows), scratch_));
     }
   }
-  const DType dtype = bf16 ? DType::bf16 : DType::f32;
   return placed({k, precision, {{0, n, dtype, 0}}, std::move(memory)});
 }
 
@@ -209,7 +214,7 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
   const auto* w = dynamic_cast<const GpuWeight*>(&weight);
   sonde_check(w != nullptr, "a weight of another backend");
   const std::int64_t rows = x.rows(), k = w->k();
-  const bool bf16 = w->precision() == Precision::bf16;
+  const DType dtype = dtype_of(w->precision());
   if (rows == 0) return;
   const std::byte* all = w->fetch();
   for (std::size_t i = 0; i < w->segments().size(); ++i) {
@@ -217,12 +222,12 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
     const std::byte* data = all + s.offset;
     const float* b = bias.empty() ? nullptr : device_f32(bias) + s.first;
     const Rows to = rows_of(y.slice_columns(s.first, s.rows));
-    if (s.dtype == (bf16 ? DType::bf16 : DType::f32)) {
-      product(to.data, to.stride, x, data, b, s.rows, bf16);
+    if (s.dtype == dtype) {
+      product(to.data, to.stride, x, data, b, s.rows, dtype);
     } else if (rows <= kFewRows && info(s.dtype).block_values > 1) {
       with_format(s.dtype, [&](auto format) {
         if constexpr (decltype(format)::kValues > 1)
-          few_rows<decltype(format)>(stream_, to, rows_of(x), data, b, rows, s.rows, k, bf16);
+          few_rows<decltype(format)>(stream_, to, rows_of(x), data, b, rows, s.rows, k, dtype);
       });
     } else {
       expanded_linear(to.data, y.row_stride, x, *w, i, data, b);
@@ -230,7 +235,7 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
   }
 }
 
-// Rows of blocks become float, or bfloat16, in front of the GEMM, some at a time.
+// Rows of blocks become float, or 16 bits, in front of the GEMM, some at a time.
 void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w,
                                  std::size_t segment, const std::byte* data, const float* bias) {
   const GpuWeight::Segment& s = w.segments()[segment];
@@ -245,11 +250,11 @@ void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, cons
     raw.device = kDevice;
     do_dequantise(values, raw);
     const float* b = bias == nullptr ? nullptr : bias + first;
-    const bool bf16 = w.precision() == Precision::bf16;
-    Tensor narrow(values.data + (at_once * k * 4 + 255) / 256 * 256, DType::bf16, {n, k});
+    const DType dtype = dtype_of(w.precision());
+    Tensor narrow(values.data + (at_once * k * 4 + 255) / 256 * 256, dtype, {n, k});
     narrow.device = kDevice;
-    if (bf16) do_cast(narrow, values);
-    product(y + first, y_stride, x, bf16 ? narrow.data : values.data, b, n, bf16);
+    if (dtype != DType::f32) do_cast(narrow, values);
+    product(y + first, y_stride, x, dtype != DType::f32 ? narrow.data : values.data, b, n, dtype);
   }
 }
 

@@ -7,83 +7,15 @@
 // squares and the norm in one kernel (add_norm). The second and third read of a row (16 KB at D = 4096) come
 // from L1. Bytes: norm reads and writes 4 D a row, add_norm reads 8 D and writes 8 D; FLOPs 4 D to 7 D:
 // memory-bound.
-#include "kernels/cuda/block.cuh"
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/norm.cuh"
 
 namespace sonde::SONDE_GPU {
 namespace {
 
-// f(column) for this thread's columns of a row: groups of four of them side by side.
-template <bool kFour, class F>
-GPU_DEV void each_column(std::int64_t n, F f) {
-  for (std::int64_t c = std::int64_t{threadIdx.x} * (kFour ? 4 : 1); c < n; c += blockDim.x * (kFour ? 4 : 1))
-    f(c);
-}
-template <bool kFour>
-GPU_DEV float4 load(const float* p) {
-  if constexpr (kFour) return load4(p);
-  return {*p, 0, 0, 0};
-}
-template <bool kFour>
-GPU_DEV void store(float* p, float4 v) {
-  if constexpr (kFour)
-    store4(p, v);
-  else
-    *p = v.x;
-}
-
-struct Moments {
-  float mean, scale;
-};
-
-// Of a row, known to all threads of its block.
-template <bool kFour>
-GPU_DEV Moments moments_of(const float* x, std::int64_t n, bool layer, float eps, float* shared) {
-  float mean = 0;
-  if (layer) {
-    each_column<kFour>(n, [&](std::int64_t c) {
-      const float4 v = load<kFour>(x + c);
-      mean += kFour ? (v.x + v.y) + (v.z + v.w) : v.x;
-    });
-    mean = block_reduce(mean, shared, SumOf{}) / static_cast<float>(n);
-  }
-  float squares = 0;
-  const auto add = [&](float v) {
-    const float d = v - mean;
-    squares = fmaf(d, d, squares);
-  };
-  each_column<kFour>(n, [&](std::int64_t c) {
-    const float4 v = load<kFour>(x + c);
-    add(v.x);
-    if constexpr (kFour) add(v.y), add(v.z), add(v.w);
-  });
-  squares = block_reduce(squares, shared, SumOf{});
-  return {mean, __fsqrt_rn(__fadd_rn(__fdiv_rn(squares, static_cast<float>(n)), eps))};
-}
-
-GPU_DEV float normalized(float x, Moments m) { return __fdiv_rn(__fsub_rn(x, m.mean), m.scale); }
-GPU_DEV float affine(float x, float weight, float bias) { return __fadd_rn(__fmul_rn(x, weight), bias); }
-
-template <bool kFour>
-GPU_DEV float4 affine_of(float4 v, const float* weight, const float* bias) {
-  const float4 w = load<kFour>(weight);
-  const float4 b = bias != nullptr ? load<kFour>(bias) : float4{0, 0, 0, 0};
-  if constexpr (!kFour) return {affine(v.x, w.x, b.x), 0, 0, 0};
-  return {affine(v.x, w.x, b.x), affine(v.y, w.y, b.y), affine(v.z, w.z, b.z), affine(v.w, w.w, b.w)};
-}
-template <bool kFour>
-GPU_DEV float4 normalized_of(float4 v, Moments m) {
-  if constexpr (!kFour) return {normalized(v.x, m), 0, 0, 0};
-  return {normalized(v.x, m), normalized(v.y, m), normalized(v.z, m), normalized(v.w, m)};
-}
-
-// A block per row of a part of it: row r is part r % parts of row r / parts. parts: heads of a norm per head.
 struct NormTask {
   Rows y, x;
-  std::int64_t n, rows, parts;
-  const float* weight;
-  std::int64_t weight_stride;  // from part to part; 0: one for all
-  const float* bias;
+  std::int64_t n, rows;
+  const float *weight, *bias;
   float eps;
   bool layer;
 };
@@ -91,9 +23,8 @@ struct NormTask {
 template <bool kFour, bool kAdd>
 __global__ void norm_rows(NormTask t, Rows delta) {
   GPU_SHARED(float[32], shared);
-  for (std::int64_t i = blockIdx.x; i < t.rows * t.parts; i += gridDim.x) {
-    const std::int64_t r = t.parts == 1 ? i : i / t.parts, part = i - r * t.parts, at = part * t.n;
-    float* x = t.x.row(r) + at;
+  for (std::int64_t r = blockIdx.x; r < t.rows; r += gridDim.x) {
+    float* x = t.x.row(r);
     if constexpr (kAdd) {
       const float* d = delta.row(r);
       each_column<kFour>(t.n, [&](std::int64_t c) {
@@ -102,11 +33,10 @@ __global__ void norm_rows(NormTask t, Rows delta) {
       });  // each thread reads below what it wrote itself
     }
     const Moments m = moments_of<kFour>(x, t.n, t.layer, t.eps, shared);
-    float* y = t.y.row(r) + at;
-    const float* weight = t.weight + part * t.weight_stride;
+    float* y = t.y.row(r);
     each_column<kFour>(t.n, [&](std::int64_t c) {
       const float4 v = normalized_of<kFour>(load<kFour>(x + c), m);
-      store<kFour>(y + c, affine_of<kFour>(v, weight + c, t.bias != nullptr ? t.bias + c : nullptr));
+      store<kFour>(y + c, affine_of<kFour>(v, t.weight + c, t.bias != nullptr ? t.bias + c : nullptr));
     });
   }
 }
@@ -132,19 +62,10 @@ __global__ void normalize_rows(Rows y, Rows x, Rows scale, std::int64_t rows, st
   }
 }
 
-bool four(std::int64_t n, std::initializer_list<Rows> all) {
-  bool good = n % 4 == 0;
-  for (const Rows& rows : all) good = good && by_float4(rows);
-  return good;
-}
-bool four(std::int64_t n, const float* weight, const float* bias) {
-  return n % 4 == 0 && by_float4({const_cast<float*>(weight), 0}) && by_float4({const_cast<float*>(bias), 0});
-}
-
 void launch_norm(const char* name, cudaStream_t stream, const NormTask& t, Rows delta) {
   const bool add = delta.data != nullptr;
   const bool wide = four(t.n, {t.y, t.x, delta}) && four(t.n, t.weight, t.bias);
-  const dim3 grid(static_cast<unsigned>(std::min<std::int64_t>(t.rows * t.parts, 1 << 20)));
+  const dim3 grid(static_cast<unsigned>(std::min<std::int64_t>(t.rows, 1 << 20)));
   const dim3 block(threads_for(wide ? t.n / 4 : t.n));
   launch(name,
          add ? (wide ? norm_rows<true, true> : norm_rows<false, true>)
@@ -160,7 +81,7 @@ dim3 block_per_row(std::int64_t rows) {
 
 void GpuBackend::do_norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tensor bias, float eps) {
   launch_norm("norm", stream_,
-              {rows_of(y), rows_of(x), x.width(), x.rows(), 1, device_f32(weight), 0, device_f32(bias), eps,
+              {rows_of(y), rows_of(x), x.width(), x.rows(), device_f32(weight), device_f32(bias), eps,
                kind == NormKind::layer},
               {});
 }
@@ -168,17 +89,9 @@ void GpuBackend::do_norm(NormKind kind, Tensor y, Tensor x, Tensor weight, Tenso
 void GpuBackend::do_add_norm(NormKind kind, Tensor resid, Tensor y, Tensor delta, Tensor weight, Tensor bias,
                              float eps) {
   launch_norm("add_norm", stream_,
-              {rows_of(y), rows_of(resid), resid.width(), resid.rows(), 1, device_f32(weight), 0,
-               device_f32(bias), eps, kind == NormKind::layer},
+              {rows_of(y), rows_of(resid), resid.width(), resid.rows(), device_f32(weight), device_f32(bias),
+               eps, kind == NormKind::layer},
               rows_of(delta));
-}
-
-void GpuBackend::do_norm_heads(NormKind kind, Tensor y, Tensor x, Tensor weight, float eps) {
-  const std::int64_t e = x.dim(2);
-  launch_norm("norm_heads", stream_,
-              {rows_of(y), rows_of(x), e, x.rows(), x.dim(1), device_f32(weight), weight.dim(0) == 1 ? 0 : e,
-               nullptr, eps, kind == NormKind::layer},
-              {});
 }
 
 void GpuBackend::do_norm_scale(NormKind kind, Tensor scale, Tensor x, float eps) {

@@ -5,7 +5,7 @@
 // store between two reads made the compiler read again), neighbours in one access of 8 bytes. Bytes at least:
 // 8 a value and the table's rows; they come from L1 for all but a token's first head. 6 FLOPs a pair:
 // memory-bound.
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/rope.cuh"
 
 namespace sonde::SONDE_GPU {
 namespace {
@@ -39,8 +39,7 @@ __global__ void rope_rows(Rows y, Rows x, Rows cos, Rows sin, std::int64_t token
       const int lo = head * width + (kNeighbours ? 2 * pair : pair), hi = kNeighbours ? lo + 1 : lo + turning;
       const float cosine = c[pair], sine = s[pair];
       const float2 v = load<kNeighbours>(x.row(t), lo, hi, by_two);
-      store<kNeighbours>(y.row(t), lo, hi, by_two,
-                         {fmaf(v.x, cosine, -(v.y * sine)), fmaf(v.y, cosine, v.x * sine)});
+      store<kNeighbours>(y.row(t), lo, hi, by_two, turned(v.x, v.y, cosine, sine));
     }
     const int rest = width - 2 * turning;  // values that don't turn
     if (y.data == x.data || rest == 0) continue;

@@ -51,7 +51,7 @@ const GpuKind& find_gpu(const std::string& wanted) {
 }
 
 Machine gpu_machine(const GpuKind& kind, Precision precision) {
-  const bool bf16 = precision == Precision::bf16;
+  const bool bf16 = precision != Precision::f32;
   const double peak = bf16 ? kind.bf16 : kind.f32, fraction = bf16 ? 0.5 : 0.7, attends = bf16 ? 0.25 : 0.3;
   const std::string sheet = fmt::format("{}'s {:g} TFLOP/s in {} (data sheet)", kind.name, peak * 1e-12,
                                         bf16 ? "bf16" : "f32"),

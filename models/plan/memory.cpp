@@ -55,8 +55,8 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
   if (last && logits) add("logits", Transformer::logits_bytes(share));
   if (scores) add("scores", work.longest * work.longest * share.n_heads * 4);
   if (options.gpu) {
-    if (options.precision == Precision::bf16)
-      add("operands in bf16",
+    if (options.precision != Precision::f32)
+      add("operands in 16 bits",
           tokens * 2 * std::max({spec.d_model, share.d_mlp, share.n_heads * spec.d_head}));
     add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
     add("driver's context", kContextBytes);
@@ -98,7 +98,7 @@ ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor) {
 
 std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
                           const Stage& stage, bool head) {
-  const std::int64_t prepared = options.precision == Precision::bf16 ? 2 : 4;
+  const std::int64_t prepared = bytes_of(dtype_of(options.precision), 1);
   const ModelSpec share = tensor_share(spec, tensor);
   std::int64_t bytes = 0;
   for (const TensorRow& row : name_tensors(share, gguf_names())) {

@@ -93,9 +93,7 @@ TEST_P(Attention, MatchesTheOracle) {
     }
 }
 
-// With operands in bf16, where the backend has tensor cores for them: what rounds are the weights of the
-// values.
-TEST_P(Attention, WithOperandsInBf16) {
+void with_operands(Backend& backend, Precision precision, double limit) {
   std::vector<Case> all(std::begin(kCases), std::end(kCases));
   for (const std::int64_t width : {16, 32, 64, 80, 96, 112, 128, 256}) {
     all.push_back({{0, 70, 75, 210}, 4, 2, width, 0, width == 64 ? 40 : 0});
@@ -111,17 +109,23 @@ TEST_P(Attention, WithOperandsInBf16) {
     for (const Random* x : {&q, &k, &v})
       for (std::int64_t r = 0; r < x->view.rows(); ++r)
         for (std::int64_t i = 0; i < x->view.width(); ++i)
-          x->view.row(r)[i] = round_to_bf16(x->view.row(r)[i]);
+          x->view.row(r)[i] = precision == Precision::bf16 ? round_to_bf16(x->view.row(r)[i])
+                                                           : to_float(to_f16(x->view.row(r)[i]));
     const AttentionSpec spec{static_cast<float>(1 / std::sqrt(static_cast<double>(c.E))), c.softcap, c.window,
-                             Precision::bf16};
+                             precision};
     const auto expected = oracle::attention(
         values(q), values(k), values(v),
         {c.starts, keys.first, keys.count, static_cast<double>(spec.scale), static_cast<double>(c.softcap),
          size(c.window), size(c.H), size(c.K), size(c.E), size(S)});
-    backend_.attention(z, q, k, v, {c.starts}, ranges, spec);
-    EXPECT_LT(oracle::relative_error(values(z), expected), 3e-3) << "T " << T << " E " << c.E;
+    backend.attention(z, q, k, v, {c.starts}, ranges, spec);
+    EXPECT_LT(oracle::relative_error(values(z), expected), limit) << "T " << T << " E " << c.E;
   }
 }
+
+// With operands in bf16 and f16, where the backend has tensor cores for them: what rounds are the weights of
+// the values.
+TEST_P(Attention, WithOperandsInBf16) { with_operands(backend_, Precision::bf16, 3e-3); }
+TEST_P(Attention, WithOperandsInF16) { with_operands(backend_, Precision::f16, 4e-4); }
 
 // Queries one by one against a growing range of keys: on a CPU the same bits as the whole document at once,
 // on a GPU, whose kernels for one query sum in another order, the same values.

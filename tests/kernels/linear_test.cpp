@@ -12,8 +12,12 @@ const Shape kShapes[] = {{1, 1, 1},      {1, 33, 257},   {7, 1, 33},     {33, 7,
                          {257, 33, 1},   {8, 96, 576},   {13, 48, 1537}, {257, 257, 257},
                          {5, 192, 2100}, {200, 16, 900}, {1, 64, 29000}};
 
-oracle::Values rounded(oracle::Values x) {
-  for (double& v : x) v = static_cast<double>(round_to_bf16(static_cast<float>(v)));
+oracle::Values rounded(oracle::Values x, Precision precision) {
+  for (double& v : x) {
+    const auto value = static_cast<float>(v);
+    if (precision == Precision::bf16) v = static_cast<double>(round_to_bf16(value));
+    if (precision == Precision::f16) v = static_cast<double>(to_float(to_f16(value)));
+  }
   return x;
 }
 
@@ -25,13 +29,13 @@ class Linear : public OpTest {};
 TEST_P(Linear, MatchesTheOracle) {
   for (const Shape& s : kShapes)
     for (Slab slab : {Slab::no, Slab::yes})
-      for (Precision precision : {Precision::f32, Precision::bf16}) {
+      for (Precision precision : {Precision::f32, Precision::bf16, Precision::f16}) {
+        if (on_cpu() && precision == Precision::f16) continue;
         const Random x({s.t, s.k}, 1, slab), w({s.n, s.k}, 2, slab), bias({s.n}, 3), y({s.t, s.n}, 4, slab);
         const auto packed = backend_.prepare_weight(w, precision);
         EXPECT_EQ(packed->n(), s.n);
         EXPECT_EQ(packed->k(), s.k);
-        const bool bf16 = precision == Precision::bf16;
-        const auto xs = bf16 ? rounded(values(x)) : values(x), ws = bf16 ? rounded(values(w)) : values(w);
+        const auto xs = rounded(values(x), precision), ws = rounded(values(w), precision);
         for (bool with_bias : {false, true}) {
           backend_.linear(y, x, *packed, with_bias ? bias.view : Tensor{});
           const auto expected = oracle::linear(xs, ws, with_bias ? values(bias) : oracle::Values{}, size(s.t),
@@ -85,7 +89,8 @@ TEST_P(Linear, PairsOfBf16) {
     const cpu::PackedWeight packed(kernel, w);
     cpu::gemm(y, x, packed, bias.view.f32());
     const auto expected =
-        oracle::linear(rounded(values(x)), rounded(values(w)), values(bias), size(s.t), size(s.n), size(s.k));
+        oracle::linear(rounded(values(x), Precision::bf16), rounded(values(w), Precision::bf16), values(bias),
+                       size(s.t), size(s.n), size(s.k));
     EXPECT_LT(oracle::relative_error(values(y), expected), tolerance(s))
         << s.t << " x " << s.n << " x " << s.k;
     cpu::gemm(row, x.view.slice_rows(s.t / 2, 1), packed, bias.view.f32());

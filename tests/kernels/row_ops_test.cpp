@@ -1,6 +1,7 @@
 // Norms, rotations, gates, edits and casts: against float64, fused against steps, threads and paths bit for
 // bit.
 #include <functional>
+#include <numeric>
 
 #include "tests/kernels/op_test.h"
 
@@ -139,6 +140,43 @@ TEST_P(RowOps, Rope) {
   EXPECT_THROW(backend_.rope(x, x, good, {wide, wide}), Error);
 }
 
+// Norms of q and k and their rotation in one pass: the bits of one after the other.
+TEST_P(RowOps, QkNormRope) {
+  for (std::int64_t E : {2, 16, 66, 128, 130, 260})
+    for (std::int64_t half : {E / 2, E / 4})
+      for (std::int64_t weights : {0, 1, 3})  // none, one row for all heads, one per head
+        for (NormKind kind : {NormKind::rms, NormKind::layer})
+          for (RopePairs pairs : {RopePairs::neighbours, RopePairs::halves})
+            for (Slab slab : {Slab::no, Slab::yes}) {
+              if (half == 0) continue;
+              const std::int64_t T = 5, K = weights == 3 ? 3 : 2;
+              const Random cos({9, half}, 3), sin({9, half}, 4), w({3, E}, 5), other({3, E}, 6);
+              const RopeTable table{cos, sin};
+              std::vector<std::int32_t> positions;
+              for (std::int64_t t = 0; t < T; ++t) positions.push_back(static_cast<std::int32_t>(t * 5 % 9));
+              const Tensor q_weight = weights == 0 ? Tensor() : w.view.slice_rows(0, weights);
+              const Tensor k_weight = weights == 0 ? Tensor() : other.view.slice_rows(0, weights);
+              const Random q({T, 3, E}, 1, slab), k({T, K, E}, 2), q_fused({T, 3, E}, 1, slab),
+                  k_fused({T, K, E}, 2);
+              if (weights > 0) backend_.norm_heads(kind, q, q, q_weight, 1e-3f);
+              if (weights > 0) backend_.norm_heads(kind, k, k, k_weight, 1e-3f);
+              backend_.rope(q, q, positions, table, pairs);
+              backend_.rope(k, k, positions, table, pairs);
+              backend_.qk_norm_rope(kind, q_fused, k_fused, q_weight, k_weight, 1e-3f, positions, table,
+                                    pairs);
+              EXPECT_TRUE(same_bits(q, q_fused)) << E << " " << half << " " << weights;
+              EXPECT_TRUE(same_bits(k, k_fused)) << E << " " << half << " " << weights;
+            }
+  const Random q({2, 3, 4}, 1), k({2, 1, 4}, 1), wide({2, 1, 6}, 1), cos({3, 2}, 2), weight({2, 4}, 3);
+  const std::vector<std::int32_t> beyond{0, 3}, good{0, 2};
+  const auto run = [&](Tensor of_k, Tensor of_weight, const std::vector<std::int32_t>& positions) {
+    backend_.qk_norm_rope(NormKind::rms, q, of_k, of_weight, {}, 1e-3f, positions, {cos, cos});
+  };
+  EXPECT_THROW(run(k, {}, beyond), Error);
+  EXPECT_THROW(run(wide, {}, good), Error);
+  EXPECT_THROW(run(k, weight, good), Error);  // 2 rows for 3 heads
+}
+
 TEST_P(RowOps, ActivationsAndGates) {
   for (const auto& [f, formula] : kActivations) {
     for (std::int64_t T : kSizes)
@@ -227,6 +265,77 @@ TEST_P(RowOps, LogSoftmaxAt) {
     for (std::size_t t = 0; t < 33; ++t)
       ASSERT_NEAR(found[t], std::log(pattern[t * size(V) + size(targets[t])]), 1e-6) << V;
   }
+}
+
+// As a probability at a temperature.
+TEST_P(RowOps, LogSoftmaxAtATemperature) {
+  const Random logits({7, 257}, 1, Slab::yes, 8);
+  const std::vector<std::int32_t> targets(7, 5);
+  for (const float temperature : {0.5f, 1.7f}) {
+    std::vector<double> found(7);
+    backend_.log_softmax_at(found, logits, targets, temperature);
+    auto scaled = values(logits);
+    for (double& value : scaled) value /= static_cast<double>(temperature);
+    const auto pattern = oracle::softmax(scaled, 257);
+    for (std::size_t t = 0; t < 7; ++t) ASSERT_NEAR(found[t], std::log(pattern[t * 257 + 5]), 2e-6);
+  }
+  std::vector<double> out(7);
+  EXPECT_THROW(backend_.log_softmax_at(out, logits, targets, 0), Error);
+}
+
+// Values with many ties, with zeros of both signs, infinities and NaN, against a sort of all.
+TEST_P(RowOps, TopK) {
+  for (std::int64_t V : {1, 7, 33, 257, 3000, 5004})
+    for (std::int64_t k : {1, 2, 5, 64, 1000, 1024})
+      for (Slab slab : {Slab::no, Slab::yes}) {
+        if (k > V) continue;
+        const Random x({3, V}, 1, slab, 8);
+        for (std::int64_t i = 0; i < V; ++i) {
+          float& value = x.view.row(1)[i];
+          value = std::round(value / 4);  // few values
+          if (value == 0 && i % 2 == 1) value = -0.0f;
+          if (i % 97 == 5) x.view.row(2)[i] = std::numeric_limits<float>::quiet_NaN() * (i % 2 ? -1 : 1);
+          if (i % 89 == 3) x.view.row(2)[i] = std::numeric_limits<float>::infinity() * (i % 2 ? -1 : 1);
+        }
+        std::vector<Candidate> found(size(3 * k));
+        backend_.top_k(found, x, k);
+        for (std::int64_t t = 0; t < 3; ++t) {
+          const float* row = x.view.row(t);
+          std::vector<std::int32_t> order(size(V));
+          std::iota(order.begin(), order.end(), 0);
+          std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+            return std::isnan(row[a]) ? !std::isnan(row[b]) : row[a] > row[b];
+          });
+          for (std::int64_t i = 0; i < k; ++i) {
+            const Candidate c = found[size(t * k + i)];
+            ASSERT_EQ(c.index, order[size(i)]) << V << " " << k << " row " << t << " place " << i;
+            ASSERT_TRUE(c.value == row[c.index] || (std::isnan(c.value) && std::isnan(row[c.index])));
+          }
+        }
+      }
+  const Random x({2, 5}, 1), wide({1, 2000}, 1);
+  std::vector<Candidate> two(2), six(6), many(1025);
+  EXPECT_THROW(backend_.top_k(two, x, 0), Error);
+  EXPECT_THROW(backend_.top_k(six, x, 6), Error);
+  EXPECT_THROW(backend_.top_k(six, x, 2), Error);
+  EXPECT_THROW(backend_.top_k(many, wide, 1025), Error);
+}
+
+TEST_P(RowOps, Penalise) {
+  const Random x({3, 300}, 1, Slab::yes), before({3, 300}, 1, Slab::yes);
+  std::vector<std::int32_t> rows, columns;
+  for (std::int32_t i = 0; i < 280; ++i) rows.push_back(i % 2 * 2), columns.push_back(i);
+  backend_.penalise(x, rows, columns, 1.3);
+  for (std::int64_t t = 0; t < 3; ++t)
+    for (std::int64_t i = 0; i < 300; ++i) {
+      const auto was = static_cast<double>(before.view.row(t)[i]);
+      const bool chosen = i < 280 && t == i % 2 * 2;
+      ASSERT_EQ(x.view.row(t)[i],
+                chosen ? static_cast<float>(was > 0 ? was / 1.3 : was * 1.3) : before.view.row(t)[i]);
+    }
+  const std::vector<std::int32_t> one{1}, beyond{300};
+  EXPECT_THROW(backend_.penalise(x, one, beyond, 2), Error);
+  EXPECT_THROW(backend_.penalise(x, one, one, 0), Error);
 }
 
 // softmax of [x, 0] rows shows exp itself: exp(x) / (1 + exp(x)).

@@ -145,6 +145,13 @@ class StagedBackend : public Backend {
     device_->rope(s.out(y), s.in(x), positions, {s.in(table.cos), s.in(table.sin)}, pairs);
     s.finish();
   }
+  void do_qk_norm_rope(NormKind kind, Tensor q, Tensor k, Tensor q_weight, Tensor k_weight, float eps,
+                       Lists positions, const RopeTable& table, RopePairs pairs) override {
+    Staged s(*device_);
+    device_->qk_norm_rope(kind, s.out(q), s.out(k), s.in(q_weight), s.in(k_weight), eps, positions,
+                          {s.in(table.cos), s.in(table.sin)}, pairs);
+    s.finish();
+  }
   void do_activate(Activation f, Tensor y, Tensor x) override {
     Staged s(*device_);
     device_->activate(f, s.out(y), s.in(x));
@@ -188,9 +195,18 @@ class StagedBackend : public Backend {
     device_->scatter_add_rows(s.out(y), rows, s.in(x), weights);
     s.finish();
   }
-  void do_log_softmax_at(std::span<double> out, Tensor logits, Lists targets) override {
+  void do_log_softmax_at(std::span<double> out, Tensor logits, Lists targets, float temperature) override {
     Staged s(*device_);
-    device_->log_softmax_at(out, s.in(logits), targets);
+    device_->log_softmax_at(out, s.in(logits), targets, temperature);
+  }
+  void do_top_k(std::span<Candidate> out, Tensor x, std::int64_t k) override {
+    Staged s(*device_);
+    device_->top_k(out, s.in(x), k);
+  }
+  void do_penalise(Tensor x, Lists rows, Lists columns, double penalty) override {
+    Staged s(*device_);
+    device_->penalise(s.out(x), rows, columns, penalty);
+    s.finish();
   }
   void do_gather_rows(Tensor y, Tensor x, Lists rows) override {
     Staged s(*device_);

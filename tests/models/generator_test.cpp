@@ -4,6 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <numeric>
+#include <random>
+#include <set>
+
+#include "kernels/devices.h"
 #include "runtime/error.h"
 #include "tests/models/activations.h"
 #include "tests/models/random_specs.h"
@@ -248,6 +254,13 @@ TEST(Generator, KeepsToItsMemory) {
 
 // Draws follow the probabilities that each filter leaves.
 TEST(Sampling, FollowsTheProbabilities) {
+  const auto cpu = make_cpu_backend();
+  const auto next_token = [&](std::vector<float>& row, std::vector<std::int32_t> history,
+                              const SamplingOptions& o, std::uint64_t stream, std::uint64_t step) {
+    const Tensor tensor(row.data(), DType::f32, {1, static_cast<std::int64_t>(row.size())});
+    const WantedToken wanted[] = {{0, history, stream, step}};
+    return next_tokens(*cpu, tensor, wanted, o)[0];
+  };
   const std::vector<float> logits = {0, 1, 2, 1, -30, 3};
   const auto frequencies = [&](const SamplingOptions& o, std::vector<std::int32_t> history = {0}) {
     std::vector<double> counts(logits.size());
@@ -283,6 +296,89 @@ TEST(Sampling, FollowsTheProbabilities) {
   EXPECT_EQ(frequencies({.seed = 1}), frequencies({.seed = 1}));
   EXPECT_THROW(check_sampling({.temperature = 0}), UsageError);
   EXPECT_THROW(check_sampling({.top_p = 1.5}), UsageError);
+}
+
+// The definition, over the whole vocabulary: sorted, cut by each filter, drawn by the documented generator.
+std::int32_t drawn_from_all(const std::vector<float>& logits, const SamplingOptions& o,
+                            const WantedToken& w) {
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto at = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
+  std::ranges::stable_sort(order, [&](std::int32_t a, std::int32_t b) { return at(a) > at(b); });
+  if (o.greedy) return order[0];
+  if (o.top_k > 0) order.resize(std::min(order.size(), static_cast<std::size_t>(o.top_k)));
+  std::vector<double> p;
+  for (const std::int32_t id : order)
+    p.push_back(std::exp(static_cast<double>(at(id) - at(order[0])) / o.temperature));
+  const double all = std::accumulate(p.begin(), p.end(), 0.0);
+  std::size_t n = 0;
+  double kept = 0;
+  while (n < p.size() && (n == 0 || (kept < o.top_p * all && p[n] >= o.min_p))) kept += p[n++];
+  std::uint64_t x = 0;  // SplitMix64's finaliser over seed, stream, step
+  for (const std::uint64_t word : {o.seed, w.stream, w.step}) {
+    x += word + 0x9e3779b97f4a7c15;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+    x ^= x >> 31;
+  }
+  double left = static_cast<double>(x >> 11) * 0x1p-53 * kept;
+  for (std::size_t i = 0; i + 1 < n; ++i)
+    if ((left -= p[i]) < 0) return order[i];
+  return order[n - 1];
+}
+
+// A vocabulary of which the largest thousand come to the host: the definition applied to whole rows, on the
+// CPU and on the emulated GPU, id for id.
+TEST(Sampling, FromALargeVocabulary) {
+  constexpr std::int64_t kRows = 24, kVocab = 5000;
+  const SamplingOptions all[] = {{.greedy = true},
+                                 {},
+                                 {.temperature = 3},  // many draws behind the first thousand
+                                 {.temperature = 0.3},
+                                 {.top_k = 7},
+                                 {.temperature = 3, .top_k = 1500},
+                                 {.top_p = 0.6},
+                                 {.temperature = 3, .top_p = 0.95},
+                                 {.temperature = 2, .min_p = 0.01},
+                                 {.temperature = 3, .min_p = 1e-9},
+                                 {.top_k = 500, .top_p = 0.8, .min_p = 0.02, .repetition_penalty = 1.5},
+                                 {.repetition_penalty = 0.5}};
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 2);
+  std::vector<float> logits(kRows * kVocab);
+  for (float& value : logits) value = normal(random);
+  std::vector<std::vector<std::int32_t>> histories;
+  std::vector<WantedToken> wanted;
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    const auto row = logits.begin() + r * kVocab;
+    histories.push_back({static_cast<std::int32_t>(std::max_element(row, row + kVocab) - row), 3, 3, 77});
+  }
+  for (std::int64_t r = 0; r < kRows; ++r)
+    if (r != 4)
+      wanted.push_back({r, histories[static_cast<std::size_t>(r)], 1, static_cast<std::uint64_t>(r)});
+
+  for (const SamplingOptions& options : all) {
+    std::vector<std::vector<std::int32_t>> found;
+    for (const char* device : {"cpu", "emulated"}) {
+      const auto backend = make_backend(device);
+      std::vector<float> copy = logits;
+      Buffer memory;
+      const Tensor host(copy.data(), DType::f32, {kRows, kVocab});
+      found.push_back(next_tokens(*backend, backend->on_device(host, memory), wanted, options));
+    }
+    EXPECT_EQ(found[0], found[1]);
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const auto row = logits.begin() + wanted[i].row * kVocab;
+      std::vector<float> penalised(row, row + kVocab);
+      const std::set<std::int32_t> seen(wanted[i].history.begin(), wanted[i].history.end());
+      for (const std::int32_t id : seen) {
+        float& value = penalised[static_cast<std::size_t>(id)];
+        value = static_cast<float>(value > 0 ? value / options.repetition_penalty
+                                             : value * options.repetition_penalty);
+      }
+      EXPECT_EQ(found[0][i], drawn_from_all(penalised, options, wanted[i]));
+    }
+  }
 }
 
 }  // namespace

@@ -86,13 +86,13 @@ TEST_P(GoldenModel, EveryHookInF32AndBf16) {
   EXPECT_GE(of_source.size(), 2u);
 }
 
-// The same on the CUDA backend's code: f32 by FMA, bf16 with bf16 operands.
+// The same on the CUDA backend's code: f32 by FMA, bf16 and f16 with such operands.
 TEST_P(GoldenModel, EveryHookOnTheEmulatedGpu) {
   SONDE_REQUIRE_SHARED(fs::path("golden/models") / GetParam());
   const Golden golden(shared_path);
   const auto backend = make_emulated_backend();
-  for (const Precision precision : {Precision::f32, Precision::bf16}) {
-    const std::string what = std::string(GetParam()) + (precision == Precision::f32 ? " f32" : " bf16");
+  for (const Precision precision : {Precision::f32, Precision::bf16, Precision::f16}) {
+    const std::string what = fmt::format("{} {}", GetParam(), name(dtype_of(precision)));
     const Model model =
         Model::load(shared_path, {.precision = precision, .weights = {}, .ignored = {}}, *backend);
     golden.compare(run_packed(model, *backend, golden.documents), precision, what);

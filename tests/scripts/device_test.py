@@ -92,6 +92,8 @@ def main(tmp):
         at = lambda name: os.path.join(folder, name)  # noqa: E731
         run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "f32", "--edits", edits, "--out", at("store"), device=device)
         run("generate", model, "--prompts", ids, "--max-new", 5, "--greedy", "--dtype", "f32", "--out", at("generated.jsonl"), device=device)
+        run("generate", model, "--prompts", ids, "--max-new", 8, "--temperature", 1.3, "--top-p", 0.9, "--repetition-penalty", 1.2, "--seed", 7,
+            "--dtype", "f32", "--out", at("sampled.jsonl"), device=device)
         run("score", model, "--ids", ids, "--dtype", "f32", "--out", at("scores.jsonl"), device=device)
         run("probe", at("store"), "--sites", "blocks.*.hook_resid_post", "--labels", labels, "--column", "label", "--split-column", "split", "--out", at("probe"), device=device)
         run("depth", model, "--data", texts, "--site", "blocks.*.hook_resid_post", "--split-column", "split", "--standardise", "no", "--bootstrap", 0, "--dtype", "f32", "--out", at("depth"), device=device)
@@ -105,8 +107,19 @@ def main(tmp):
     manifest = json.load(open(os.path.join(out[DEVICE], "store", "manifest.json")))
     assert f"{DEVICE}-f32" in json.dumps(manifest)
 
-    generated = [lines(os.path.join(out[d], "generated.jsonl")) for d in out]
-    assert [g["ids"] for g in generated[0]] == [g["ids"] for g in generated[1]]
+    for name in ("generated.jsonl", "sampled.jsonl"):
+        generated = [lines(os.path.join(out[d], name)) for d in out]
+        assert [g["ids"] for g in generated[0]] == [g["ids"] for g in generated[1]], name
+
+    # Half is for devices; 11 bits of it are beside f32 what rounding leaves.
+    half = os.path.join(tmp, "half")
+    run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "f16", "--edits", edits, "--out", half, device=DEVICE)
+    found = datasets(half)
+    for name in cpu:
+        if cpu[name].dtype.kind == "f" and not name.startswith("statistics"):
+            close(cpu[name], found[name], 5e-3, f"f16 {name}")
+    refused = run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "f16", "--out", half + "2", device="cpu", code=1)
+    assert "--dtype f16" in refused.stderr and "HINT" in refused.stderr, refused.stderr
     for a, b in zip(*(lines(os.path.join(out[d], "scores.jsonl")) for d in out)):
         for key, value in a.items():
             if isinstance(value, float):

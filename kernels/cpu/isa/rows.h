@@ -163,13 +163,13 @@ void clamp(float* y, const float* x, float least, float most, std::int64_t n) { 
   map(y, n, f, x);
 }
 // Sum of exp(x - shift), every term a float, the sum a double over 16 lanes.
-double exp_sum_double(const float* x, float shift, std::int64_t n) {
+double exp_sum_double(const float* x, float shift, float factor, std::int64_t n) {
   double lanes[16] = {};
   float terms[16];
   for (std::int64_t i = 0; i < n; i += 16) {
     const int rest = n - i < 16 ? static_cast<int>(n - i) : 16;
     map(
-        terms, rest, [=](Vec v) { return exp(v - shift); }, x + i);
+        terms, rest, [=](Vec v) { return exp((v - shift) * factor); }, x + i);
     for (int lane = 0; lane < rest; ++lane) lanes[lane] += static_cast<double>(terms[lane]);
   }
   for (int half = 8; half > 0; half /= 2)

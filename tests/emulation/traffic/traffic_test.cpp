@@ -131,8 +131,7 @@ TEST_F(Hot, Norms) {
   measure("normalize", "6 x 2048", {{"normalize_rows<true>", 2 * row, 1.0 * T * D}},
           [&] { gpu.normalize(NormKind::rms, y, x, scale); });
   const Tensor heads = make.random({T, 8, 128}), head_weight = make.random({1, 128});
-  measure("norm_heads", "6 x 8 x 128",
-          {{"norm_rows<true, false>", 8.0 * T * 1024 + 512, 4.0 * T * 1024, 2.1}},
+  measure("norm_heads", "6 x 8 x 128", {{"norm_and_turn_heads", 8.0 * T * 1024 + 512, 4.0 * T * 1024, 2.1}},
           [&] { gpu.norm_heads(NormKind::rms, heads, heads, head_weight, 1e-5f); });
 }
 
@@ -146,6 +145,22 @@ TEST_F(Hot, Rope) {
     measure(pairs == RopePairs::halves ? "rope" : "rope of neighbours", "8 x 8 x 128",
             {{"rope_rows", least, 3.0 * T * H * E, 1.5}}, [&] {
               gpu.rope(x, x, positions, {cos, sin}, pairs);
+            });
+}
+
+TEST_F(Hot, QkNormRope) {
+  const std::int64_t T = 8, H = 8, K = 2, E = 128;
+  const Tensor qkv = make.random({T, (H + 2 * K) * E}), cos = make.random({T, E / 2}),
+               sin = make.random({T, E / 2}), weight = make.random({1, E});
+  const Tensor q = qkv.slice_columns(0, H * E).reshape_row({H, E});
+  const Tensor k = qkv.slice_columns(H * E, K * E).reshape_row({K, E});
+  std::vector<std::int32_t> positions(8);
+  for (std::int32_t t = 0; t < 8; ++t) positions[static_cast<std::size_t>(t)] = t;
+  const double values = static_cast<double>(T * (H + K) * E), least = 8 * values + 4.0 * T * E + 4.0 * E;
+  for (const RopePairs pairs : {RopePairs::halves, RopePairs::neighbours})
+    measure(pairs == RopePairs::halves ? "qk_norm_rope" : "qk_norm_rope of neighbours", "8 x 8 (2) x 128",
+            {{"norm_and_turn_heads", least, 7 * values, 2.5}}, [&] {
+              gpu.qk_norm_rope(NormKind::rms, q, k, weight, weight, 1e-5f, positions, {cos, sin}, pairs);
             });
 }
 
@@ -192,6 +207,20 @@ TEST_F(Hot, LogSoftmax) {
   const std::vector<std::int32_t> targets = {1, 77, 8000};
   measure("log_softmax_at", "3 x 8192", {{"log_softmax_rows", 4.0 * T * V, 3.0 * T * V, 2.1}},
           [&] { gpu.log_softmax_at(out, logits, targets); });
+}
+
+TEST_F(Hot, TopK) {
+  const std::int64_t T = 3, V = 8192;
+  const Tensor logits = make.random({T, V});
+  // k > 1: once a digit, mostly four times, and once more to gather; digits meet in banks as the values have
+  // it.
+  for (const auto& [k, passes] : {std::pair{1, 1.1}, std::pair{50, 6.6}}) {
+    std::vector<Candidate> out(static_cast<std::size_t>(T * k));
+    measure(fmt::format("top_k {}", k), "3 x 8192",
+            {{k == 1 ? "largest_of_rows" : "top_k_of_rows", 4.0 * T * V + 8.0 * T * k, 0, passes, 0.9,
+              k == 1 ? 0.99 : 0.5}},
+            [&] { gpu.top_k(out, logits, k); });
+  }
 }
 
 // ---- tables and weights of every format
