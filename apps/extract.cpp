@@ -93,7 +93,8 @@ void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const ModelOpti
                    const ExtractionPlan& plan, const StoreSchema& schema, const std::filesystem::path& out) {
   const TensorShard shard = TensorShard::of(spec, 0, mesh.tensor);
   const double weights = static_cast<double>(parameter_count(spec)) *
-                         static_cast<double>(bytes_of(dtype_of(model.precision), 1)) / (mesh.tensor * mesh.pipeline);
+                         static_cast<double>(bytes_of(dtype_of(model.precision), 1)) /
+                         (mesh.tensor * mesh.pipeline);
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;
@@ -179,7 +180,7 @@ int run_extract(const Arguments& arguments, Communicator& world) {
 
   read_weight_formats(values, true);
   catch_stop_signals();
-  const auto backend = make_backend(values);
+  const auto backend = make_backend(values, out / "algorithms.txt");
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
   const Model model = load_model(model_options, load_options(model_options, head, mesh), *backend,

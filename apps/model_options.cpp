@@ -101,8 +101,9 @@ std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec
   return context;
 }
 
-std::unique_ptr<Backend> make_backend(const po::variables_map& values) {
-  return make_backend(values["device"].as<std::string>());
+std::unique_ptr<Backend> make_backend(const po::variables_map& values,
+                                      const std::filesystem::path& algorithms) {
+  return make_backend(values["device"].as<std::string>(), algorithms);
 }
 
 LoadOptions load_options(const ModelOptions& options, bool head) {

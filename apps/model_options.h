@@ -37,8 +37,10 @@ DType parse_store_dtype(const po::variables_map& values);  // --store f32|bf16|f
 // --context: a position table ends the context, RoPE goes on as far as it is asked to; 0: the model's.
 std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec);
 
-std::string device_of_environment();                                     // SONDE_DEVICE, or auto
-std::unique_ptr<Backend> make_backend(const po::variables_map& values);  // of --device
+std::string device_of_environment();  // SONDE_DEVICE, or auto
+// Of --device; algorithms: as kernels/devices.h has it.
+std::unique_ptr<Backend> make_backend(const po::variables_map& values,
+                                      const std::filesystem::path& algorithms = {});
 
 LoadOptions load_options(const ModelOptions& options, bool head);
 LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh);  // spread over its ranks

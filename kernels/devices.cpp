@@ -29,10 +29,11 @@ Choice parse_device(std::string_view device) {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(std::string_view device) {
+std::unique_ptr<Backend> make_backend(std::string_view device, const std::filesystem::path& algorithms) {
   const Choice choice = parse_device(device);
   if (choice.kind == DeviceKind::cpu) return make_cpu_backend();
-  return choice.kind == DeviceKind::emulated ? make_emulated_backend() : make_cuda_backend(choice.ordinal);
+  return choice.kind == DeviceKind::emulated ? make_emulated_backend(algorithms)
+                                             : make_cuda_backend(choice.ordinal, algorithms);
 }
 
 std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device) {

@@ -1,6 +1,7 @@
 // Which backend a user's word means, and which GPUs there are.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -12,12 +13,14 @@
 namespace sonde {
 
 // auto (the first GPU, else the CPU) | cpu | cuda | cuda:N | emulated; anything else is a UsageError, and a
-// GPU that is not there an Error.
-std::unique_ptr<Backend> make_backend(std::string_view device);
+// GPU that is not there an Error. algorithms: a file, of a run's output, that keeps which of the library's
+// algorithms its products ran on a GPU: who resumes the run goes on with those. An empty path: none is kept.
+std::unique_ptr<Backend> make_backend(std::string_view device, const std::filesystem::path& algorithms = {});
 std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device);
 
-std::unique_ptr<Backend> make_cuda_backend(int ordinal);
-std::unique_ptr<Backend> make_emulated_backend();  // the CUDA backend's kernels on the CPU: for tests, slow
+std::unique_ptr<Backend> make_cuda_backend(int ordinal, const std::filesystem::path& algorithms = {});
+// The CUDA backend's kernels on the CPU: for tests, slow.
+std::unique_ptr<Backend> make_emulated_backend(const std::filesystem::path& algorithms = {});
 std::unique_ptr<ProbeOps> make_cuda_probe_ops(int ordinal);
 std::unique_ptr<ProbeOps> make_emulated_probe_ops();
 

@@ -254,8 +254,8 @@ void Transformer::experts(Tensor x, int l, Hooks& hooks) {
   hooks.at({Hook::expert_indices, l}, indices);
   hooks.at({Hook::expert_weights, l}, weights);
 
-  const Tensor choice = backend_.on_host(indices, choice_memory_);
-  const Tensor share = backend_.on_host(weights, share_memory_);
+  const Tensor both = backend_.on_host(scores.part(scores.count(), {2 * rows, chosen}), choice_memory_);
+  const Tensor choice = both.slice_rows(0, rows), share = both.slice_rows(rows, rows);
   std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(s.n_experts));
   std::vector<std::vector<float>> shares(tokens.size());
   for (std::int64_t t = 0; t < rows; ++t)

@@ -79,7 +79,7 @@ class Transformer {
   Buffer scores_memory_, logits_memory_;     // sized when a hook first wants them
   Buffer kept_memory_;                       // [T, D] normed rows kept for a parallel block's MLP
   Buffer router_memory_, expert_memory_;     // [T, X + 2k]; rows gathered for one expert
-  Buffer choice_memory_, share_memory_;      // the router's choice, for the host
+  Buffer choice_memory_;                     // the router's choice and its weights, for the host
   Buffer squares_memory_, divisors_memory_;  // of a norm over the heads of all ranks
   Tensor resid_;                             // [T, D] the residual stream
   Tensor normed_;                            // [T, D]

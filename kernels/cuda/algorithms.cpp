@@ -27,9 +27,16 @@ std::filesystem::path Algorithms::file_of(const std::string& gpu, std::size_t li
   return folder / fmt::format("algorithms-{}-cublaslt-{}.txt", name, library_version);
 }
 
+Algorithms::Algorithms(std::filesystem::path file, std::filesystem::path recorded)
+    : file_(std::move(file)), recorded_(std::move(recorded)) {
+  read(recorded_);
+  for (const auto& [shape, code] : codes_) recorded_shapes_.insert(shape);
+  read(file_);
+}
+
 // A line: the shape's words, a colon, eight numbers in base 16.
-Algorithms::Algorithms(std::filesystem::path file) : file_(std::move(file)) {
-  std::ifstream lines(file_);
+void Algorithms::read(const std::filesystem::path& file) {
+  std::ifstream lines(file);
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
     const std::size_t colon = line.find(": ");
@@ -40,27 +47,38 @@ Algorithms::Algorithms(std::filesystem::path file) : file_(std::move(file)) {
     std::string rest;
     if (words.fail() || words >> rest)
       fail_hint("remove the file: products may then differ in their last bits from before",
-                "{}: line {}: found '{}', expected 'shape: 8 numbers'", file_.string(), number, line);
+                "{}: line {}: found '{}', expected 'shape: 8 numbers'", file.string(), number, line);
     codes_.emplace(line.substr(0, colon), code);  // of two, the first that was written counts
   }
 }
 
-const Algorithms::Code* Algorithms::find(const std::string& shape) const {
+namespace {
+
+// One write at the end of the file: lines of several processes do not mix.
+void append(std::filesystem::path& file, const std::string& shape, const Algorithms::Code& code) {
+  if (file.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(file.parent_path(), error);
+  const std::string line = fmt::format("{}: {:x}\n", shape, fmt::join(code, " "));
+  const int out = open(file.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  if (out < 0) return;
+  if (write(out, line.data(), line.size()) < 0) file.clear();
+  close(out);
+}
+
+}  // namespace
+
+const Algorithms::Code* Algorithms::find(const std::string& shape) {
   const auto at = codes_.find(shape);
-  return at == codes_.end() ? nullptr : &at->second;
+  if (at == codes_.end()) return nullptr;
+  if (recorded_shapes_.insert(shape).second) append(recorded_, shape, at->second);
+  return &at->second;
 }
 
 void Algorithms::add(const std::string& shape, const Code& code) {
   codes_[shape] = code;
-  if (file_.empty()) return;
-  std::error_code error;
-  std::filesystem::create_directories(file_.parent_path(), error);
-  const std::string line = fmt::format("{}: {:x}\n", shape, fmt::join(code, " "));
-  // One write at the end of the file: lines of several processes do not mix.
-  const int out = open(file_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-  if (out < 0) return;
-  if (write(out, line.data(), line.size()) < 0) file_.clear();
-  close(out);
+  append(file_, shape, code);
+  if (recorded_shapes_.insert(shape).second) append(recorded_, shape, code);
 }
 
 }  // namespace sonde::SONDE_GPU

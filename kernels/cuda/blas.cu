@@ -63,10 +63,11 @@ struct Blas::Plan {
   bool chosen = false;
 };
 
-Blas::Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu)
+Blas::Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
+           const std::filesystem::path& recorded)
     : stream_(stream),
       library_(std::make_unique<Library>()),
-      algorithms_(Algorithms::file_of(gpu, version())),
+      algorithms_(Algorithms::file_of(gpu, version()), recorded),
       workspace_(static_cast<std::int64_t>(kWorkspace), std::move(memory)) {
   check_blas(library_->cublasLtCreate(&library_->handle), "opening cuBLASLt");
 }
@@ -101,12 +102,16 @@ void Blas::choose(Plan& plan, const Operands& o) {
   plan.chosen = true;
   cublasLtMatmulHeuristicResult_t result;
   static_assert(sizeof plan.algorithm.data == sizeof(Algorithms::Code));
+  const std::filesystem::path recorded = algorithms_.recorded_in(shape);
   if (const Algorithms::Code* kept = algorithms_.find(shape)) {
     std::copy(kept->begin(), kept->end(), plan.algorithm.data);
     if (lt.cublasLtMatmulAlgoCheck(lt.handle, plan.desc, plan.w, plan.x, plan.y, plan.y, &plan.algorithm,
                                    &result) == CUBLAS_STATUS_SUCCESS &&
         result.workspaceSize <= kWorkspace)
       return;
+    if (!recorded.empty())
+      fail_hint("the run can't go on with the same bits here: start it anew in another folder",
+                "{}: cuBLASLt does not take the algorithm recorded for {}", recorded.string(), shape);
   }
   cublasLtMatmulPreference_t preference = nullptr;
   check_blas(lt.cublasLtMatmulPreferenceCreate(&preference), "choosing an algorithm");

@@ -14,7 +14,9 @@ namespace sonde::SONDE_GPU {
 
 class Blas {
  public:
-  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu);
+  // recorded: the algorithms of a run, in its output; an empty path: none is to be kept there.
+  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
+       const std::filesystem::path& recorded);
   ~Blas();
   Blas(const Blas&) = delete;
   Blas& operator=(const Blas&) = delete;

@@ -47,7 +47,7 @@ Stream::Stream(int ordinal) {
 
 Stream::~Stream() { cudaStreamDestroy(stream_); }
 
-GpuBackend::GpuBackend(int ordinal)
+GpuBackend::GpuBackend(int ordinal, const std::filesystem::path& algorithms)
     : ordinal_(ordinal),
       stream_(ordinal),
       memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
@@ -57,7 +57,7 @@ GpuBackend::GpuBackend(int ordinal)
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
   gpu_ = properties.name;
-  blas_ = std::make_unique<Blas>(stream_, memory_, gpu_);
+  blas_ = std::make_unique<Blas>(stream_, memory_, gpu_, algorithms);
   name_ =
       fmt::format("{}:{} {} (sm_{}{}, {:.1f} GiB)", name(kDevice), ordinal, properties.name, properties.major,
                   properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));

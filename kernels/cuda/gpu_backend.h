@@ -49,7 +49,8 @@ class WeightStream;
 
 class GpuBackend : public Backend {
  public:
-  explicit GpuBackend(int ordinal);
+  // algorithms: a file in which a run keeps those that its products ran; an empty path: none.
+  explicit GpuBackend(int ordinal, const std::filesystem::path& algorithms = {});
   ~GpuBackend() override;
   std::string describe() const override;
   std::string path(Precision precision) const override;

@@ -10,7 +10,7 @@ namespace {
 }
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int) { refuse(); }
+std::unique_ptr<Backend> make_cuda_backend(int, const std::filesystem::path&) { refuse(); }
 std::unique_ptr<ProbeOps> make_cuda_probe_ops(int) { refuse(); }
 
 std::vector<Gpu> cuda_gpus() { return {}; }

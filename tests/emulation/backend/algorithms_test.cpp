@@ -26,9 +26,9 @@ class AlgorithmsOnDisk : public ::testing::Test {
     fs::remove_all(folder_);
   }
   // The product of two seeded matrices by a backend that starts now.
-  std::vector<float> product() const {
+  std::vector<float> product(const fs::path& recorded = {}) const {
     const std::int64_t rows = 8, n = 64, k = 512;
-    const auto backend = make_emulated_backend();
+    const auto backend = make_emulated_backend(recorded);
     Buffer w_memory(n * k * 4), x_memory(rows * k * 4), x_there, back;
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
@@ -43,8 +43,9 @@ class AlgorithmsOnDisk : public ::testing::Test {
     return {host.f32(), host.f32() + host.count()};
   }
   fs::path file() const {
-    const fs::directory_iterator files(folder_);
-    return begin(files) == end(files) ? fs::path() : begin(files)->path();
+    for (const auto& entry : fs::directory_iterator(folder_))
+      if (entry.is_regular_file()) return entry.path();
+    return {};
   }
   std::string text() const {
     std::ifstream in(file());
@@ -70,6 +71,31 @@ TEST_F(AlgorithmsOnDisk, AreFoundByTheNextRun) {
   other.replace(other.find(": 1"), 3, ": ff");  // the library does not know it: chosen anew
   std::ofstream(file()) << other;
   EXPECT_EQ(product(), first);
+}
+
+// What a run recorded decides, whatever the cache says by then.
+TEST_F(AlgorithmsOnDisk, OfARunGoOnWithIt) {
+  const fs::path run = folder_ / "run" / "algorithms.txt";
+  const std::vector<float> first = product();
+  std::string other = text();
+  const fs::path cache = file();
+  EXPECT_EQ(product(run), first);
+  std::ifstream in(run);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), other) << "the cache's choice is recorded";
+  other.replace(other.find(": 0"), 3, ": 1");
+  std::ofstream(cache) << other;  // somebody chose anew
+  EXPECT_NE(product(), first);
+  EXPECT_EQ(product(run), first);
+  fs::remove(cache);
+  EXPECT_EQ(product(run), first);
+  other.replace(other.find(": 1"), 3, ": ff");
+  std::ofstream(run) << other;  // an algorithm that the library does not know
+  try {
+    product(run);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(run.string()), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(AlgorithmsOnDisk, ADamagedLineIsNamed) {
