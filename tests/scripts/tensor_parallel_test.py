@@ -188,11 +188,12 @@ def check_memory(tmp):
     ids = os.path.join(tmp, "few.jsonl")
     with open(ids, "w") as f:
         f.writelines(json.dumps({"ids": [1, 2, 3, 4 + i]}) + "\n" for i in range(8))
-    sites, limit = "blocks.*.hook_resid_post,logits", ["prlimit", f"--data={130 << 20}"]
-    text = run(extract(model, ids, os.path.join(tmp, "no"), sites=sites), expected=1, prefix=limit)
-    assert "out of memory" in text, text
-    run(extract(model, ids, os.path.join(tmp, "yes"), *on_mesh(4), sites=sites), 4, prefix=limit)
-    run(extract(model, ids, os.path.join(tmp, "stages"), *on_mesh(1, 4), sites=sites), 4, prefix=limit)
+    sites = "blocks.*.hook_resid_post,logits"
+    for megabytes, out, mesh in ((130, "yes", (4, 1)), (190, "stages", (1, 4))):  # the last stage has two layers and the head
+        limit = ["prlimit", f"--data={megabytes << 20}"]
+        text = run(extract(model, ids, os.path.join(tmp, "no"), sites=sites), expected=1, prefix=limit)
+        assert "out of memory" in text, text
+        run(extract(model, ids, os.path.join(tmp, out), *on_mesh(*mesh), sites=sites), 4, prefix=limit)
     run(extract(model, ids, os.path.join(tmp, "free"), sites=sites))
     run([SONDE, "store", "diff", os.path.join(tmp, "stages"), os.path.join(tmp, "free")])
     run([SONDE, "store", "diff", os.path.join(tmp, "yes"), os.path.join(tmp, "free"), "--tolerance", "5e-6"])
