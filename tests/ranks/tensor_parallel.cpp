@@ -291,13 +291,13 @@ TEST(Loader, ReadsItsShareOfTheFile) {
   const int tensor = mesh.shape.tensor;
   double stage = 1;  // its tensors' share of the file
   if (mesh.shape.pipeline > 1) {
-    std::int64_t bytes = 0;
+    auto bytes = static_cast<std::int64_t>(all);  // what is no tensor every rank has read
     for (const TensorRow& row : tensors_of(model.files, model.spec)) {
       const Tensor& view = find_tensor(model.files, row, 0).view;
       const std::int64_t own = bytes_of(view.dtype, view.count());
-      const std::int64_t around =
-          34 * 4096;  // what a kernel may map when one page of another's tensor is looked at
-      bytes += model.stage.has(row, model.spec) ? own + 4096 : std::min(own, around);
+      // What a kernel maps when one page of another stage's tensor is looked at.
+      const std::int64_t around = (256 << 10) + 2 * 4096;
+      bytes += (model.stage.has(row, model.spec) ? own + 4096 : std::min(own, around)) - own;
     }
     stage = static_cast<double>(bytes) / all;
   }
