@@ -138,10 +138,12 @@ Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesyste
                     sha256_hex(schema.identity.dump(-1, ' ', false, Json::error_handler_t::replace)),
                     schema.total_rows, schema.identity["compute"]["path"].get<std::string>()),
         "give every rank the same command line, texts and tokenizer");
+  Json made_by = describe_rank(mesh, world);
+  if (mesh.shape.tensor > 1) made_by["sums"] = run.model.sums;
   std::unique_ptr<SharedStoreWriter> writer;
   if (mesh.leads())
     writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs), part_batch_rows(run.plan),
-                                     *mesh.data, describe_rank(mesh, world));
+                                     *mesh.data, made_by);
   if (writer && mesh.data_index == 0 && writer->committed_rows() > 0)
     fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
   return run_shared_extraction(run.model, run.backend, run.inputs, run.options, run.plan,
@@ -180,11 +182,12 @@ int run_extract(const Arguments& arguments, Communicator& world) {
 
   read_weight_formats(values, true);
   catch_stop_signals();
-  const auto backend = make_backend(values, out / "algorithms.txt");
+  const auto backend = make_backend(values, out / "algorithms.txt", mesh.local);
   const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
   const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
   const Model model = load_model(model_options, load_options(model_options, head, mesh), *backend,
                                  run_needs(part, plan, options.sites));
+  say_sums(model, speaks);
   if (speaks && model.cut_weights > 0)
     fmt::print(stderr, "{} weights are held expanded: the columns of a rank cut their blocks\n",
                model.cut_weights);

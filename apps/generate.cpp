@@ -239,7 +239,7 @@ int run_generate(const Arguments& arguments, Communicator& world) {
     fmt::print(stderr, "sonde: warning: no texts are written, only ids: {}\n", tokenizer.missing);
   const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
-  const auto backend = make_backend(values);
+  const auto backend = make_backend(values, {}, mesh.local);
   const ModelSpec part =
       Stage::of(spec, mesh.pipeline_index, mesh.shape.pipeline)
           .part_of(TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec));
@@ -249,6 +249,7 @@ int run_generate(const Arguments& arguments, Communicator& world) {
         std::max(needs.fixed,
                  Generator::cache_bytes(part, 1, static_cast<std::int64_t>(tokens.size()) + options.max_new));
   const Model model = load_model(model_options, load_options(model_options, true, mesh), *backend, needs);
+  say_sums(model, speaks);
   RunIdentity run = run_identity(model_options, *backend, model);
   if (tokenizer.tokenizer) run.tokenizer_fingerprint = tokenizer.tokenizer->fingerprint();
   run.edits = edits.json;

@@ -102,8 +102,8 @@ std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec
 }
 
 std::unique_ptr<Backend> make_backend(const po::variables_map& values,
-                                      const std::filesystem::path& algorithms) {
-  return make_backend(values["device"].as<std::string>(), algorithms);
+                                      const std::filesystem::path& algorithms, int local) {
+  return make_backend(values["device"].as<std::string>(), algorithms, local);
 }
 
 LoadOptions load_options(const ModelOptions& options, bool head) {
@@ -130,6 +130,10 @@ Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& 
     if (!said.empty()) fmt::print(stderr, "{}\n", said);
   }
   return Model::load(options.path, load, backend);
+}
+
+void say_sums(const Model& model, bool speaks) {
+  if (speaks && model.tensor_group != nullptr) fmt::print(stderr, "sums over ranks: {}\n", model.sums);
 }
 
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {

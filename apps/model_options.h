@@ -38,14 +38,16 @@ DType parse_store_dtype(const po::variables_map& values);  // --store f32|bf16|f
 std::int64_t read_context(const po::variables_map& values, const ModelSpec& spec);
 
 std::string device_of_environment();  // SONDE_DEVICE, or auto
-// Of --device; algorithms: as kernels/devices.h has it.
+// Of --device; algorithms, local: as kernels/devices.h has it.
 std::unique_ptr<Backend> make_backend(const po::variables_map& values,
-                                      const std::filesystem::path& algorithms = {});
+                                      const std::filesystem::path& algorithms = {}, int local = 0);
 
 LoadOptions load_options(const ModelOptions& options, bool head);
 LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh);  // spread over its ranks
 // The same after a look at the device's memory: stderr hears what stays on the host.
 Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend, const RunNeeds& run);
+// Where ranks share the model: how they add up what each has computed.
+void say_sums(const Model& model, bool speaks);
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model);
 
 }  // namespace sonde

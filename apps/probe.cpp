@@ -168,7 +168,7 @@ int run_probe(const Arguments& arguments, Communicator& world) {
   po::variables_map values;
   if (!parse_options(arguments, kHelp, probe_options(), {"STORE"}, values)) return 0;
   const bool speaks = world.rank() == 0;
-  lay_out_ranks(values, world, ModelRanks::one);
+  const Mesh mesh = lay_out_ranks(values, world, ModelRanks::one);
   const ProbeOptions options = read_probe_options(values);
   const std::filesystem::path out = required(values, "out");
   if (!values.count("labels")) throw UsageError("--labels is missing", "`sonde probe --help` shows examples");
@@ -197,7 +197,7 @@ int run_probe(const Arguments& arguments, Communicator& world) {
   const std::vector<std::size_t> chosen = chosen_sites(*reader, values);
   const std::int64_t memory = world.all_reduce(probe_memory(values) / ranks_here(world), Reduce::min);
   const bool terminal = isatty(STDERR_FILENO) != 0 && speaks;
-  const auto ops = make_probe_ops(values["device"].as<std::string>());
+  const auto ops = make_probe_ops(values["device"].as<std::string>(), mesh.local);
   auto results = run_probes(*ops, store_features(*reader, chosen), tasks, options, memory, world,
                             [&](std::size_t done, std::size_t all) {
                               if (terminal)

@@ -10,6 +10,7 @@
 
 #include "distributed/agreement.h"
 #include "io/hash.h"
+#include "kernels/devices.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
 
@@ -58,14 +59,14 @@ int mesh_size(const po::variables_map& values, const char* option, int automatic
 }
 
 void print_layout(const std::vector<Json>& ranks, const MeshShape& shape) {
-  fmt::print(stderr, "{} ranks: {}\n{:>6}  {:<24} {:>5} {:>12} {:>8}  {}\n", ranks.size(), shape.describe(),
-             "rank", "host", "local", "path", "threads", "cores");
+  fmt::print(stderr, "{} ranks: {}\n{:>6}  {:<24} {:>5} {:>10} {:>12} {:>8}  {}\n", ranks.size(),
+             shape.describe(), "rank", "host", "local", "device", "path", "threads", "cores");
   for (const Json& rank : ranks) {
     std::string cores = rank["cores"].get<std::string>();
     if (cores.size() > 40) cores = fmt::format("{} of them", rank["n_cores"].get<int>());
-    fmt::print(stderr, "{:>6}  {:<24} {:>5} {:>12} {:>8}  {}\n", rank["rank"].get<int>(),
-               rank["host"].get<std::string>(), rank["local"].get<int>(), rank["path"].get<std::string>(),
-               rank["threads"].get<int>(), cores);
+    fmt::print(stderr, "{:>6}  {:<24} {:>5} {:>10} {:>12} {:>8}  {}\n", rank["rank"].get<int>(),
+               rank["host"].get<std::string>(), rank["local"].get<int>(), rank["device"].get<std::string>(),
+               rank["path"].get<std::string>(), rank["threads"].get<int>(), cores);
   }
 }
 
@@ -125,9 +126,11 @@ Mesh lay_out_ranks(const po::variables_map& values, Communicator& world, ModelRa
   }
   set_thread_count(choose_threads(cores, sharing));
   mine["local"] = local;
+  mine["device"] = device_name(values["device"].as<std::string>(), local);
   mine["threads"] = thread_count();
   const std::vector<Json> all = gather(world, mine);
   Mesh mesh = Mesh::make(world, tensor, pipeline);
+  mesh.local = local;
   if (world.rank() == 0) print_layout(all, mesh.shape);
   return mesh;
 }

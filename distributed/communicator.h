@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "runtime/dtype.h"
+#include "runtime/rank_link.h"
 #include "runtime/tensor.h"
 
 namespace sonde {
@@ -129,6 +130,10 @@ class Communicator {
   std::unique_ptr<Communicator> split(int colour, int key, const std::string& group);
 
   std::unique_ptr<Tickets> make_tickets();
+
+  // The group for devices, whose messages don't meet those above; collective when first asked for, null with
+  // one rank.
+  virtual RankLink* link() { return nullptr; }
 
   // A sign of life: called after each piece of work, so that a rank that hangs is told from one that
   // computes.

@@ -17,6 +17,7 @@ struct MeshShape {
 struct Mesh {
   MeshShape shape;
   int data_index = 0, tensor_index = 0, pipeline_index = 0;  // of this rank
+  int local = 0;  // this rank's number among those of its machine, where somebody counted
   // Ranks that differ in this axis alone.
   std::unique_ptr<Communicator> data, tensor, pipeline;
   std::unique_ptr<Communicator> model;  // ranks that hold a model together, the last stage first

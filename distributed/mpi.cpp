@@ -11,6 +11,7 @@
 #include <list>
 
 #include "distributed/mpi_board.h"
+#include "distributed/mpi_link.h"
 #include "distributed/reduce.h"
 #include "distributed/shares.h"
 #include "distributed/world.h"
@@ -147,6 +148,10 @@ class MpiGroup : public Communicator {
   }
   ~MpiGroup() override { session_->left_over.splice(session_->left_over.end(), sending_); }
 
+  RankLink* link() override {
+    if (!link_ && size() > 1) link_ = make_mpi_link(&comm_, name(), session_->board.get());
+    return link_.get();
+  }
   void beat() override {
     if (session_->board) session_->board->beat();
   }
@@ -319,6 +324,7 @@ class MpiGroup : public Communicator {
   std::vector<int> members_;  // ranks of the run
   std::list<Sending> sending_;
   Buffer scratch_;
+  std::unique_ptr<RankLink> link_;
 };
 
 }  // namespace

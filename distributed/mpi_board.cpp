@@ -21,9 +21,10 @@ constexpr double kLeastSilence = 20;        // seconds; SONDE_WATCHDOG_SECONDS a
 constexpr std::int64_t kLongTask = 600000;  // ms: loading a model, closing a store
 constexpr int kPatience = 10;               // times the longest piece of work so far
 constexpr double kAnswer = 5;               // seconds a line may take to arrive
-constexpr std::array<const char*, 13> kCalls = {
-    "nothing", "all_reduce",   "all_gather",   "reduce_scatter",  "broadcast", "all_to_all", "barrier",
-    "split",   "gather_bytes", "make_tickets", "broadcast_bytes", "send",      "receive"};
+constexpr std::array<const char*, 15> kCalls = {
+    "nothing",         "all_reduce", "all_gather", "reduce_scatter",  "broadcast",
+    "all_to_all",      "barrier",    "split",      "gather_bytes",    "make_tickets",
+    "broadcast_bytes", "send",       "receive",    "NCCL all_reduce", "NCCL all_gather"};
 
 std::int64_t call_code(const char* call) {
   for (std::size_t i = 1; i < kCalls.size(); ++i)
@@ -102,6 +103,20 @@ void Board::enter(int group, const char* call, std::int64_t number, int peer) {
 void Board::leave() {
   entered_ms_ = -1;
   set(mine_->waiting_group, -1);
+}
+
+void Board::device_calls(int group, std::int64_t count) {
+  if (group < kGroups) set(mine_->calls[group], count);
+}
+
+// A call that the host is in comes first: it is no less alive.
+void Board::device_waits(int group, const char* call) {
+  const std::atomic_ref waiting(mine_->waiting_group);
+  std::int64_t before = call != nullptr ? -1 : group;
+  if (!waiting.compare_exchange_strong(before, call != nullptr ? group : -1)) return;
+  set(mine_->peer, -1);
+  if (call != nullptr) set(mine_->call, call_code(call));
+  entered_ms_ = call != nullptr ? now_ms() : -1;
 }
 
 void Board::beat() {

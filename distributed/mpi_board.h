@@ -25,6 +25,11 @@ class Board {
   // peer: of a message, the rank of the run it goes to or comes from; -1 of a collective.
   void enter(int group, const char* call, std::int64_t number, int peer);
   void leave();
+  // The same of a device: calls are handed to it ahead of time, and it waits in them while the host may be
+  // anywhere. null: it goes on.
+  void device_calls(int group, std::int64_t count);
+  void device_waits(int group, const char* call);
+  double patience() const { return least_silence_; }
   void beat();       // from the second on, silence is measured against what went before
   void long_task();  // what follows may take long
 

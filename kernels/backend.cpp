@@ -157,6 +157,11 @@ void fill_with_bias(Backend& backend, Tensor y, Tensor bias) {
 
 }  // namespace
 
+std::unique_ptr<DeviceRanks> Backend::join(RankLink&, std::string& why_not) {
+  why_not = "tensors lie in the host's memory";
+  return nullptr;
+}
+
 std::int64_t Documents::longest() const {
   std::int64_t most = 0;
   for (std::size_t i = 0; i + 1 < starts.size(); ++i)

@@ -19,6 +19,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/device_ranks.h"
+#include "runtime/rank_link.h"
 #include "runtime/tensor.h"
 
 namespace sonde {
@@ -119,6 +121,9 @@ class Backend {
   virtual void limit_weights(std::int64_t /*bytes*/) {}
   // Null where the host reads what ops write; must not outlive the backend.
   virtual std::unique_ptr<RowCopies> make_row_copies() { return nullptr; }
+  // Collective over the link's ranks, which it must not outlive, nor the backend: their devices talk to each
+  // other without the hosts. Null, on all of them, where they cannot: why_not says why.
+  virtual std::unique_ptr<DeviceRanks> join(RankLink& link, std::string& why_not);
 
   // ---- weights: those of the file are the host's
   void dequantise(Tensor out /*f32 [n]*/, Tensor raw /*any dtype, n values*/);

@@ -15,14 +15,18 @@ namespace sonde {
 // auto (the first GPU, else the CPU) | cpu | cuda | cuda:N | emulated; anything else is a UsageError, and a
 // GPU that is not there an Error. algorithms: a file, of a run's output, that keeps which of the library's
 // algorithms its products ran on a GPU: who resumes the run goes on with those. An empty path: none is kept.
-std::unique_ptr<Backend> make_backend(std::string_view device, const std::filesystem::path& algorithms = {});
-std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device);
+// local: this rank's number among those of its machine, which take the GPUs in turn unless N names one.
+std::unique_ptr<Backend> make_backend(std::string_view device, const std::filesystem::path& algorithms = {},
+                                      int local = 0);
+std::unique_ptr<ProbeOps> make_probe_ops(std::string_view device, int local = 0);
+std::string device_name(std::string_view device, int local);  // "cpu", "cuda:1": what they would be on
 
 std::unique_ptr<Backend> make_cuda_backend(int ordinal, const std::filesystem::path& algorithms = {});
 // The CUDA backend's kernels on the CPU: for tests, slow.
-std::unique_ptr<Backend> make_emulated_backend(const std::filesystem::path& algorithms = {});
+std::unique_ptr<Backend> make_emulated_backend(const std::filesystem::path& algorithms = {}, int ordinal = 0);
 std::unique_ptr<ProbeOps> make_cuda_probe_ops(int ordinal);
-std::unique_ptr<ProbeOps> make_emulated_probe_ops();
+std::unique_ptr<ProbeOps> make_emulated_probe_ops(int ordinal = 0);
+int emulated_gpus();
 
 // What the driver says of each GPU, in the order of cuda:N; empty where there is none. Never an Error.
 struct Gpu {

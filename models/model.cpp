@@ -7,6 +7,7 @@
 #include "distributed/agreement.h"
 #include "io/hash.h"
 #include "models/family.h"
+#include "models/tensor_group.h"
 #include "models/tensor_table.h"
 #include "models/weight_source.h"
 #include "runtime/error.h"
@@ -247,6 +248,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
   Communicator& stages = options.stages ? *options.stages : *alone;
   model.tensor_group = options.tensor_group;
   model.stages = options.stages;
+  model.device_ranks = join_devices(ranks, backend, model.sums);
   model.shard = TensorShard::of(model.spec, ranks.rank(), ranks.size());
   model.stage = Stage::of(model.spec, stages.rank(), stages.size());
   model.fingerprint = fingerprint_of(model, table, ranks, stages);

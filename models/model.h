@@ -60,6 +60,8 @@ struct Model {
   TensorShard shard;
   Stage stage;
   Communicator *tensor_group = nullptr, *stages = nullptr;  // as LoadOptions
+  std::unique_ptr<DeviceRanks> device_ranks;  // the same ranks, where their devices talk to each other
+  std::string sums;                           // how a sum over the group is made
   Precision precision;
   std::string name;          // folder or file name
   std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes

@@ -7,6 +7,9 @@
 namespace sonde {
 namespace {
 
+// Rows from which on two halves are worth their GEMMs: the smaller ones fill a GPU no longer.
+constexpr std::int64_t kHalves = 512;
+
 // Heads, neurons or words of a hook's rows, of all ranks.
 std::int64_t units_of(Hook hook, const std::vector<TensorShard>& shards) {
   return shards.back().units(hook).end;
@@ -14,8 +17,19 @@ std::int64_t units_of(Hook hook, const std::vector<TensorShard>& shards) {
 
 }  // namespace
 
+std::unique_ptr<DeviceRanks> join_devices(Communicator& ranks, Backend& backend, std::string& sums) {
+  if (ranks.link() == nullptr || backend.device() == DeviceKind::cpu) {
+    sums = "MPI, in the order of the ranks";
+    return nullptr;
+  }
+  std::string why_not;
+  auto joined = backend.join(*ranks.link(), why_not);
+  sums = joined ? joined->describe() : fmt::format("MPI, through the hosts' memory ({})", why_not);
+  return joined;
+}
+
 TensorGroup::TensorGroup(const Model& model, Backend& backend)
-    : backend_(backend), ranks_(model.tensor_group) {
+    : backend_(backend), ranks_(model.tensor_group), devices_(model.device_ranks.get()) {
   for (int r = 0; r < model.shard.size; ++r)
     shards_.push_back(TensorShard::of(model.spec, r, model.shard.size));
 }
@@ -23,30 +37,50 @@ TensorGroup::TensorGroup(const Model& model, Backend& backend)
 void TensorGroup::sum(Tensor x) {
   if (alone() || x.count() == 0) return;
   sonde_check(x.contiguous(), "a sum of {} with gaps", x.describe());
+  if (devices_ != nullptr) return devices_->all_reduce(x);
   const Tensor host = backend_.on_host(x, host_slab_);
   ranks_->all_reduce(std::span(host.f32(), static_cast<std::size_t>(x.count())));
   if (host.data != x.data) backend_.scale(x, backend_.on_device(host, summed_), 1);
+}
+
+void TensorGroup::sum(Tensor x, const Compute& compute) {
+  const std::int64_t rows = x.rows(), half = rows / 2 / 64 * 64;  // at an address that GEMMs like
+  if (devices_ == nullptr || rows < kHalves) {
+    compute(0, rows);
+    return sum(x);
+  }
+  compute(0, half);
+  devices_->start_all_reduce(x.slice_rows(0, half));
+  compute(half, rows - half);
+  devices_->start_all_reduce(x.slice_rows(half, rows - half));
+  devices_->wait_for_sums();
 }
 
 void TensorGroup::sum(std::span<double> x) {
   if (!alone()) ranks_->all_reduce(x);
 }
 
+TensorGroup::Columns TensorGroup::columns_of(Hook hook, Tensor slab) const {
+  constexpr std::int64_t kPiece = 1 << 22;  // floats of a rank that travel at once
+  Columns c{slab.rank == 3 ? slab.dim(2) : 1, 0, 0, 0};
+  c.width = units_of(hook, shards_) * c.unit;
+  for (const TensorShard& shard : shards_) c.widest = std::max(c.widest, shard.units(hook).size() * c.unit);
+  c.at_once = std::max<std::int64_t>(1, kPiece / std::max<std::int64_t>(1, c.widest));
+  return c;
+}
+
 Tensor TensorGroup::whole(Hook hook, Tensor slab) {
   if (alone()) return slab;
-  constexpr std::int64_t kPiece = 1 << 22;  // floats of a rank that travel at once
-  const std::int64_t rows = slab.rows(), unit = slab.rank == 3 ? slab.dim(2) : 1;
-  const std::int64_t width = units_of(hook, shards_) * unit;
-  std::int64_t widest = 0;
-  for (const TensorShard& shard : shards_) widest = std::max(widest, shard.units(hook).size() * unit);
-  if (host_whole_.bytes() < rows * width * 4) host_whole_ = Buffer(rows * width * 4);
-  const Tensor full = slab.rank == 3 ? host_whole_.tensor(DType::f32, {rows, width / unit, unit})
-                                     : host_whole_.tensor(DType::f32, {rows, width});
+  const Columns c = columns_of(hook, slab);
+  if (devices_ != nullptr) return whole_by_devices(hook, slab, c);
+  const std::int64_t rows = slab.rows(), unit = c.unit, widest = c.widest;
+  if (host_whole_.bytes() < rows * c.width * 4) host_whole_ = Buffer(rows * c.width * 4);
+  const Tensor full = slab.rank == 3 ? host_whole_.tensor(DType::f32, {rows, c.width / unit, unit})
+                                     : host_whole_.tensor(DType::f32, {rows, c.width});
   const Tensor host = slab.count() == 0 ? Tensor{} : backend_.on_host(slab, host_slab_);
 
-  const std::int64_t at_once = std::max<std::int64_t>(1, kPiece / widest);
-  for (std::int64_t first = 0; first < rows; first += at_once) {
-    const std::int64_t n = std::min(at_once, rows - first);
+  for (std::int64_t first = 0; first < rows; first += c.at_once) {
+    const std::int64_t n = std::min(c.at_once, rows - first);
     mine_.resize(static_cast<std::size_t>(n * widest));
     all_.resize(mine_.size() * shards_.size());
     for (std::int64_t i = 0; i < n && !host.empty(); ++i)
@@ -60,6 +94,32 @@ Tensor TensorGroup::whole(Hook hook, Tensor slab) {
     }
   }
   return backend_.on_device(full, whole_);
+}
+
+// The same in the backend's stream: packed, gathered, each rank's columns put in their place.
+Tensor TensorGroup::whole_by_devices(Hook hook, Tensor slab, const Columns& c) {
+  const std::int64_t rows = slab.rows(), ranks = ranks_->size();
+  const auto grown = [&](Buffer& buffer, std::int64_t n) {
+    if (buffer.bytes() < n * 4) buffer = backend_.allocate(n * 4);
+    return &buffer;
+  };
+  const Tensor full = grown(whole_, rows * c.width)->tensor(DType::f32, {rows, c.width});
+  const std::int64_t own = slab.width();
+  for (std::int64_t first = 0; first < rows; first += c.at_once) {
+    const std::int64_t n = std::min(c.at_once, rows - first), piece = n * c.widest;
+    const Tensor mine = grown(device_mine_, piece)->tensor(DType::f32, {n, c.widest});
+    const Tensor all = grown(device_all_, ranks * piece)->tensor(DType::f32, {ranks * n, c.widest});
+    if (own > 0) backend_.scale(mine.slice_columns(0, own), slab.slice_rows(first, n).reshape_row({own}), 1);
+    devices_->all_gather(all, mine);
+    for (std::int64_t r = 0; r < ranks; ++r) {
+      const Share& units = shards_[static_cast<std::size_t>(r)].units(hook);
+      if (units.size() == 0) continue;
+      const std::int64_t width = units.size() * c.unit;
+      backend_.scale(full.slice_rows(first, n).slice_columns(units.begin * c.unit, width),
+                     all.slice_rows(r * n, n).slice_columns(0, width), 1);
+    }
+  }
+  return slab.rank == 3 ? full.reshape_row({c.width / c.unit, c.unit}) : full;
 }
 
 void TensorGroup::take_part(Hook hook, Tensor slab, Tensor whole) {

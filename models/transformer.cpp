@@ -43,8 +43,8 @@ Tensor heads_of(Tensor x, std::int64_t first, std::int64_t n) {
 
 std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens) {
   const WorkspaceBytes w = workspace(spec, max_tokens);
-  return (spec.shared_norm ? 4 : 3) * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp + w.router +
-         w.expert;
+  return (spec.order == BlockOrder::parallel ? 4 : 3) * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp +
+         w.router + w.expert;
 }
 
 std::int64_t Transformer::logits_bytes(const ModelSpec& spec) { return kLogitRows * spec.vocab * 4; }
@@ -63,7 +63,7 @@ Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_
   resid_memory_ = backend.allocate(w.resid);
   normed_memory_ = backend.allocate(w.resid);
   delta_memory_ = backend.allocate(w.resid);
-  if (model.spec.shared_norm) kept_memory_ = backend.allocate(w.resid);
+  if (model.spec.order == BlockOrder::parallel) kept_memory_ = backend.allocate(w.resid);
   scale_memory_ = backend.allocate(w.scale);
   qkv_memory_ = backend.allocate(w.qkv);
   z_memory_ = backend.allocate(w.z);
@@ -184,104 +184,68 @@ void Transformer::block_parallel(int l, const Batch& batch, Hooks& hooks, Rows r
   const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::resid_post, l});
 
+  // Where ranks share the block its two parts travel as one, unless an edit or a norm wants their sums apart.
+  const bool together = !group_.alone() && !model_.spec.post_norms && !hooks.edited({Hook::attn_out, l}) &&
+                        !hooks.edited({Hook::mlp_out, l});
+
   hooks.at({Hook::resid_pre, l}, resid_);
   norm(normed_, resid_, w.ln1, Hook::ln1_scale, l, hooks);
-  attention(normed_, l, batch, hooks, rows);
+  if (together) {
+    attention_heads(normed_, l, batch, hooks, rows);
+    attention_out(kept_memory_, l, 0, resid_.rows());
+    show_sum(kept_memory_, {Hook::attn_out, l}, hooks);
+  } else {
+    attention(normed_, l, batch, hooks, rows);
+  }
   if (!model_.spec.shared_norm) norm(normed_, resid_, w.ln2, Hook::ln2_scale, l, hooks);
-  backend_.add(resid_, resid_, delta_);
-  mlp(normed_, l, hooks);
+  if (together) {
+    mlp_sum(normed_, l, hooks, &kept_memory_);
+  } else {
+    backend_.add(resid_, resid_, delta_);
+    mlp(normed_, l, hooks);
+  }
   backend_.add(resid_, resid_, delta_);
   hooks.at({Hook::resid_post, l}, resid_);
+}
+
+// What a capture sees of a part that travels with another: its own sum, of a copy.
+void Transformer::show_sum(const Buffer& part, Site site, Hooks& hooks) {
+  if (!hooks.active(site)) return;
+  const std::int64_t bytes = resid_.count() * 4;
+  if (shown_memory_.bytes() < bytes) shown_memory_ = backend_.allocate(bytes);
+  const Tensor copy = rows_of(shown_memory_);
+  backend_.scale(copy, rows_of(part), 1);
+  group_.sum(copy);
+  hooks.at(site, copy);
+}
+
+Tensor Transformer::rows_of(const Buffer& memory) const {
+  return memory.tensor(DType::f32, {resid_.rows(), model_.spec.d_model});
 }
 
 // delta_ = what attention adds, for all rows or the selected ones.
 void Transformer::attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.block(l);
   const TraceRange range({Hook::attn_out, l});
-  backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
-  attend(batch, l, hooks);
-  if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
-  backend_.linear(delta_, z_.reshape_row({z_.width()}), *w.attn_out, w.attn_out_bias.view);
-  group_.sum(delta_);
+  attention_heads(x, l, batch, hooks, rows);
+  group_.sum(delta_, [&](std::int64_t first, std::int64_t n) { attention_out(delta_memory_, l, first, n); });
   post_norm(w.ln1_post, Hook::ln1_post_scale, l, hooks);
   hooks.at({Hook::attn_out, l}, delta_);
 }
 
-// delta_ = what the MLP adds.
-void Transformer::mlp(Tensor x, int l, Hooks& hooks) {
+// z_ = what this rank's heads say.
+void Transformer::attention_heads(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows) {
   const BlockWeights& w = model_.block(l);
-  const TraceRange range({Hook::mlp_out, l});
-  if (model_.spec.has_experts(l))
-    experts(x, l, hooks);
-  else
-    dense_mlp(delta_, x, w.mlps[0], l, &hooks);
-  group_.sum(delta_);
-  post_norm(w.ln2_post, Hook::ln2_post_scale, l, hooks);
-  hooks.at({Hook::mlp_out, l}, delta_);
+  backend_.linear(qkv_, x, *w.qkv, w.qkv_bias.view);
+  attend(batch, l, hooks);
+  if (rows == Rows::selected_at_the_end) keep_selected_rows(batch, hooks);
 }
 
-// y = W_down f(W_up x), gated or not. hooks: null inside an expert, which has no points of its own.
-void Transformer::dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hooks* hooks) {
-  const ModelSpec& s = model_.spec;
-  const std::int64_t rows = x.rows(), f = w.down->k();
-  const Tensor pre = gate_up_memory_.tensor(DType::f32, {rows, w.up->n()});
-  const Tensor post = mlp_memory_.tensor(DType::f32, {rows, f});
-  backend_.linear(pre, x, *w.up, w.up_bias.view);
-  const Tensor gate = pre.slice_columns(0, f);
-  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate, group_);
-  if (s.gated_mlp) {
-    const Tensor up = pre.slice_columns(f, f);
-    if (hooks != nullptr) hooks->at({Hook::mlp_pre_linear, l}, up, group_);
-    backend_.activate_mul(s.activation, post, gate, up);
-  } else {
-    backend_.activate(s.activation, post, gate);
-  }
-  if (hooks != nullptr) hooks->at({Hook::mlp_post, l}, post, group_);
-  backend_.linear(y, post, *w.down, w.down_bias.view);
-}
-
-// Each expert runs once, over the rows of the tokens that chose it, on the rank that holds it.
-void Transformer::experts(Tensor x, int l, Hooks& hooks) {
+// Rows [first, first + n) of this rank's part of what attention adds.
+void Transformer::attention_out(const Buffer& out, int l, std::int64_t first, std::int64_t n) {
   const BlockWeights& w = model_.block(l);
-  const ModelSpec& s = model_.spec;
-  const std::int64_t rows = x.rows(), chosen = s.experts_per_token;
-  const Tensor scores = router_memory_.tensor(DType::f32, {rows, s.n_experts});
-  const Tensor indices = scores.part(scores.count(), {rows, chosen});
-  const Tensor weights = indices.part(indices.count(), {rows, chosen});
-  backend_.linear(scores, x, *w.router);
-  hooks.at({Hook::router_logits, l}, scores);
-  backend_.route(weights, indices, scores, s.renormalise_experts ? Renormalise::yes : Renormalise::no);
-  hooks.at({Hook::expert_indices, l}, indices);
-  hooks.at({Hook::expert_weights, l}, weights);
-
-  const Tensor both = backend_.on_host(scores.part(scores.count(), {2 * rows, chosen}), choice_memory_);
-  const Tensor choice = both.slice_rows(0, rows), share = both.slice_rows(rows, rows);
-  std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(s.n_experts));
-  std::vector<std::vector<float>> shares(tokens.size());
-  for (std::int64_t t = 0; t < rows; ++t)
-    for (std::int64_t i = 0; i < chosen; ++i) {
-      const float e = choice.row(t)[i];
-      if (!(e >= 0 && e < static_cast<float>(s.n_experts) && e == std::floor(e)))
-        fail("{}: an edit left {}, expected an expert from 0 to {}", name(Site{Hook::expert_indices, l}), e,
-             s.n_experts - 1);
-      auto& list = tokens[static_cast<std::size_t>(e)];
-      if (!list.empty() && list.back() == t)
-        fail("{}: an edit sends a token to expert {} twice", name(Site{Hook::expert_indices, l}), e);
-      list.push_back(static_cast<std::int32_t>(t));
-      shares[static_cast<std::size_t>(e)].push_back(share.row(t)[i]);
-    }
-
-  backend_.zero(delta_);
-  const auto first_expert = static_cast<std::size_t>(model_.shard.experts.begin);
-  for (std::size_t e = first_expert; e < first_expert + w.mlps.size(); ++e) {
-    const auto n = static_cast<std::int64_t>(tokens[e].size());
-    if (n == 0) continue;
-    const Tensor in = expert_memory_.tensor(DType::f32, {n, s.d_model});
-    const Tensor out = in.part(in.count(), {n, s.d_model});
-    backend_.gather_rows(in, x, tokens[e]);
-    dense_mlp(out, in, w.mlps[e - first_expert], l, nullptr);
-    backend_.scatter_add_rows(delta_, tokens[e], out, shares[e]);
-  }
+  backend_.linear(rows_of(out).slice_rows(first, n), z_.reshape_row({z_.width()}).slice_rows(first, n),
+                  *w.attn_out, w.attn_out_bias.view);
 }
 
 // y = norm(x), in one pass unless a hook looks between its steps. `scale` is the first of the norm's hooks:

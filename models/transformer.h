@@ -29,8 +29,11 @@ class Transformer {
   void block_sequential(int l, const Batch& batch, Hooks& hooks, Rows rows);
   void block_parallel(int l, const Batch& batch, Hooks& hooks, Rows rows);
   void attention(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void attention_heads(Tensor x, int l, const Batch& batch, Hooks& hooks, Rows rows);
+  void attention_out(const Buffer& out, int l, std::int64_t first, std::int64_t n);
   void mlp(Tensor x, int l, Hooks& hooks);
-  void dense_mlp(Tensor y, Tensor x, const MlpWeights& w, int l, Hooks* hooks);
+  void mlp_sum(Tensor x, int l, Hooks& hooks, const Buffer* with);
+  Tensor mlp_neurons(Tensor x, const MlpWeights& w, int l, Hooks* hooks);
   void experts(Tensor x, int l, Hooks& hooks);
   void norm(Tensor y, Tensor x, const NormWeights& w, Hook scale, int l, Hooks& hooks);
   void post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks);
@@ -48,6 +51,8 @@ class Transformer {
                             Hooks& hooks);
   void keep_selected_rows(const Batch& batch, Hooks& hooks);
   void set_rows(std::int64_t rows);
+  Tensor rows_of(const Buffer& memory) const;  // f32 [T, D]
+  void show_sum(const Buffer& part, Site site, Hooks& hooks);
   void logits(Hooks& hooks);
 
   const Model& model_;
@@ -76,8 +81,11 @@ class Transformer {
   std::int64_t max_tokens_;
   Buffer resid_memory_, normed_memory_, scale_memory_, qkv_memory_, z_memory_, delta_memory_, gate_up_memory_,
       mlp_memory_;
-  Buffer scores_memory_, logits_memory_;     // sized when a hook first wants them
-  Buffer kept_memory_;                       // [T, D] normed rows kept for a parallel block's MLP
+  Buffer scores_memory_, logits_memory_;  // sized when a hook first wants them
+  // [T, D] of a parallel block: normed rows kept for its MLP, then what attention adds until the MLP's is
+  // there
+  Buffer kept_memory_;
+  Buffer shown_memory_;                      // [T, D] a sum for captures alone
   Buffer router_memory_, expert_memory_;     // [T, X + 2k]; rows gathered for one expert
   Buffer choice_memory_;                     // the router's choice and its weights, for the host
   Buffer squares_memory_, divisors_memory_;  // of a norm over the heads of all ranks

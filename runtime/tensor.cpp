@@ -1,5 +1,6 @@
 #include "runtime/tensor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -55,6 +56,7 @@ Tensor Tensor::slice_columns(std::int64_t first, std::int64_t n) const {
 Tensor Tensor::reshape_row(std::initializer_list<std::int64_t> row_shape) const {
   Tensor t = *this;
   t.rank = 1 + static_cast<int>(row_shape.size());
+  std::fill(t.shape.begin() + 1, t.shape.end(), 0);
   std::size_t i = 1;
   for (std::int64_t n : row_shape) t.shape[i++] = n;
   sonde_check(t.width() == width(), "row of {} as a row of {}", describe(), t.describe());

@@ -6,10 +6,13 @@
 namespace sonde {
 
 #if GPU_EMULATED
-std::unique_ptr<Backend> make_emulated_backend(const std::filesystem::path& algorithms) {
-  return std::make_unique<emulated::GpuBackend>(0, algorithms);
+std::unique_ptr<Backend> make_emulated_backend(const std::filesystem::path& algorithms, int ordinal) {
+  return std::make_unique<emulated::GpuBackend>(ordinal, algorithms);
 }
-std::unique_ptr<ProbeOps> make_emulated_probe_ops() { return std::make_unique<emulated::GpuProbeOps>(0); }
+std::unique_ptr<ProbeOps> make_emulated_probe_ops(int ordinal) {
+  return std::make_unique<emulated::GpuProbeOps>(ordinal);
+}
+int emulated_gpus() { return emulated::device_count().count; }
 #else
 std::unique_ptr<Backend> make_cuda_backend(int ordinal, const std::filesystem::path& algorithms) {
   return std::make_unique<cuda::GpuBackend>(ordinal, algorithms);

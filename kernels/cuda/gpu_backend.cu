@@ -1,5 +1,6 @@
 #include "kernels/cuda/gpu_backend.h"
 
+#include "kernels/cuda/nccl.h"
 #include "kernels/cuda/weight_stream.h"
 
 namespace sonde::SONDE_GPU {
@@ -84,6 +85,10 @@ void GpuBackend::limit_weights(std::int64_t bytes) {
   weights_limit_ = bytes;
   weights_here_ = 0;
   if (weight_stream_ == nullptr) weight_stream_ = std::make_shared<WeightStream>(ordinal_, stream_, memory_);
+}
+
+std::unique_ptr<DeviceRanks> GpuBackend::join(RankLink& link, std::string& why_not) {
+  return join_nccl(ordinal_, stream_, link, why_not);
 }
 
 void GpuBackend::wait() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }

@@ -63,6 +63,7 @@ class GpuBackend : public Backend {
   std::unique_ptr<RowCopies> make_row_copies() override;
   std::int64_t memory_left() const override;
   void limit_weights(std::int64_t bytes) override;
+  std::unique_ptr<DeviceRanks> join(RankLink& link, std::string& why_not) override;
 
  protected:
   void do_dequantise(Tensor out, Tensor raw) override;

@@ -68,12 +68,14 @@ void set(Config& c, std::string_view key, std::string_view value) {
     c.devices = parse_number<int>(key, value, 0, 64);
   } else if (key == "driver") {
     c.driver = parse_number<int>(key, value, 0, 99990);
+  } else if (key == "network") {
+    c.network = parse_number<std::int64_t>(key, value, 0, std::int64_t{1} << 40);
   } else if (key == "memory") {
     c.memory = parse_number<std::int64_t>(key, value, 1 << 16, std::int64_t{1} << 40);
   } else {
     throw UsageError(fmt::format("{}: unknown key '{}'", kVariable, key),
                      "keys are order, seed, preempt, streams, poison, protect, strict, trace, compute, "
-                     "devices, driver, memory");
+                     "devices, driver, network, memory");
   }
 }
 

@@ -27,7 +27,8 @@ struct Config {
   bool trace = false;    // trace build: count sectors and bank conflicts
   int compute = 80;      // compute capability: 80 or 90, decides the limits
   int devices = 1;
-  int driver = 13000;  // the CUDA version that the driver knows; 0: no driver
+  int driver = 13000;        // the CUDA version that the driver knows; 0: no driver
+  std::int64_t network = 0;  // collectives after which it is lost; 0: it lasts
   std::int64_t memory = std::int64_t{SONDE_EMULATION_ASAN ? 1 : 16} << 30;  // bytes of device memory
 };
 

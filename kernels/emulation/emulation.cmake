@@ -3,7 +3,7 @@
 set(emulation_folder ${CMAKE_CURRENT_LIST_DIR})
 file(GLOB emulation_sources CONFIGURE_DEPENDS ${emulation_folder}/*.cpp)
 file(GLOB emulated_sources CONFIGURE_DEPENDS ${emulation_folder}/../cuda/*.cu ${emulation_folder}/../cuda/*.cpp)
-list(FILTER emulated_sources EXCLUDE REGEX "no_cuda\\.cpp$")
+list(FILTER emulated_sources EXCLUDE REGEX "no_(cuda|nccl)\\.cpp$")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   list(FILTER emulation_sources EXCLUDE REGEX "fiber_switch_ucontext\\.cpp$")
 else()

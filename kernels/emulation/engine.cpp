@@ -193,6 +193,7 @@ void Engine::poison_targets() {
     Task& head = stream.tasks.front();
     if (head.poisoned || head.kind != Task::Kind::work) return;
     head.poisoned = true;
+    if (head.work.begin) head.work.begin();
     poison(head.work.target);
   };
   look(default_stream_);
@@ -379,6 +380,7 @@ Fault run_graph(const Graph& graph) {
     }
     random = random * 6364136223846793005ull + 1442695040888963407ull;
     const std::size_t node = ready[(random >> 33) % ready.size()];
+    if (graph.nodes[node].work.begin) graph.nodes[node].work.begin();
     poison(graph.nodes[node].work.target);
     if (Fault fault = graph.nodes[node].work.run(); fault.code) return fault;
     done[node] = true;

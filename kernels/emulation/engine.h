@@ -26,6 +26,7 @@ struct Work {
   const char* what = "";
   std::function<Fault()> run;
   Target target;
+  std::function<void()> begin = {};  // at the moment when it might start
 };
 
 struct EventState {

@@ -12,6 +12,7 @@
 #include "distributed/mesh.h"
 #include "distributed/world.h"
 #include "kernels/devices.h"
+#include "kernels/emulation/nccl_shim.h"
 #include "models/family.h"
 #include "models/generator.h"
 #include "models/scoring.h"
@@ -90,6 +91,13 @@ void expect_near(const std::vector<Activations>& found, const std::vector<Activa
   }
 }
 
+// Not silently through the hosts.
+void expect_device_sums(const Model& model, const Backend& backend) {
+  const bool expected = mesh.shape.tensor > 1 && backend.device() == DeviceKind::emulated;
+  EXPECT_EQ(model.device_ranks != nullptr, expected) << model.sums;
+  EXPECT_EQ(model.sums.starts_with("emulated NCCL"), expected) << model.sums;
+}
+
 TEST(Goldens, EveryHook) {
   SONDE_REQUIRE_SHARED("golden/models");
   std::set<fs::path> folders;
@@ -108,6 +116,7 @@ TEST(Goldens, EveryHook) {
         for (const char* file : {"", "model.gguf"}) {
           if (!fs::exists(folder / file)) continue;
           const Model model = Model::load(folder / file, spread(precision), *backend);
+          expect_device_sums(model, *backend);
           const auto steps = run(model, *backend, golden.documents);
           golden.compare(steps, precision, "steps");
           golden.compare(run(model, *backend, golden.documents, free_sites(model)), precision, "fused",
@@ -161,10 +170,65 @@ TEST_P(Family, EveryHookIsTheOracles) {
     }
     if (seed == 0 || long_run()) {
       const Model model = Model::load(folder.path(), spread(), *emulated);
-      compare(run(model, *emulated, inputs), expected[0].size(), "emulated");
+      expect_device_sums(model, *emulated);
+      const std::vector<Activations> found = run(model, *emulated, inputs);
+      compare(found, expected[0].size(), "emulated");
+      setenv("SONDE_SUMS", "host", 1);  // the emulated NCCL adds in the order in which hosts do
+      const Model by_hosts = Model::load(folder.path(), spread(), *emulated);
+      unsetenv("SONDE_SUMS");
+      EXPECT_EQ(by_hosts.device_ranks, nullptr);
+      expect_near(run(by_hosts, *emulated, inputs), found, 0, "sums by hosts");
     }
     if (HasFailure()) return;
   }
+}
+
+// What is looked at does not change the sums: those of a parallel block's parts, which travel as one,
+// neither.
+TEST_P(Family, CapturesChangeNothing) {
+  const RandomDecoder drawn = draw_decoder(GetParam(), 2);
+  SCOPED_TRACE(drawn.config.dump());
+  const std::vector<Ids> inputs = documents(drawn.spec.vocab, 2);
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const Model model = Model::load(folder.path(), spread(), *backend);
+  RunOptions last, all = free_sites(model);
+  last.sites = {{Hook::resid_post, static_cast<int>(model.spec.n_layers) - 1}, {Hook::logits}};
+  const std::vector<Activations> few = run(model, *backend, inputs, last);
+  std::vector<Activations> many = run(model, *backend, inputs, all);
+  for (std::size_t d = 0; d < many.size(); ++d)
+    std::erase_if(many[d], [&](const auto& entry) { return few[d].count(entry.first) == 0; });
+  expect_near(few, many, 0, "with all captures");
+}
+
+// Long batches travel in halves beside the GEMMs, with the bits of whole sums by the hosts.
+TEST_P(Family, HalvesHaveTheBitsOfTheWhole) {
+  if (mesh.shape.tensor == 1 || mesh.shape.pipeline > 1) GTEST_SKIP() << "nothing is summed, or not by all";
+  const auto emulated = make_emulated_backend();
+  const RandomDecoder drawn = draw_decoder(GetParam(), 4);
+  SCOPED_TRACE(drawn.config.dump());
+  std::vector<Ids> inputs;
+  for (std::size_t tokens = 0; tokens < 520; tokens += inputs.back().size())
+    inputs.push_back(Ids(34, static_cast<std::int32_t>(inputs.size() % 5)));
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const auto last_rows = [&](const Model& model) {
+    RunOptions options;
+    options.sites = {{Hook::resid_post, static_cast<int>(model.spec.n_layers) - 1}};
+    return run(model, *emulated, inputs, options);
+  };
+  const Model model = Model::load(folder.path(), spread(), *emulated);
+  const std::int64_t before = emulation::nccl_calls();
+  const std::vector<Activations> found = last_rows(model);
+  const ModelSpec& s = model.spec;
+  std::int64_t calls = 1;  // the embedding
+  for (int l = 0; l < s.n_layers; ++l)
+    calls += (s.order == BlockOrder::parallel ? 0 : 2) + (s.has_experts(l) ? 1 : 2);
+  EXPECT_EQ(emulation::nccl_calls() - before, calls);
+  setenv("SONDE_SUMS", "host", 1);
+  const Model by_hosts = Model::load(folder.path(), spread(), *emulated);
+  unsetenv("SONDE_SUMS");
+  expect_near(last_rows(by_hosts), found, 0, "halves");
 }
 
 // At every point: an edit of the whole row, and where there are heads of one, as on one rank.

@@ -33,6 +33,7 @@ FOREIGN = [
     (r"Eigen/.*", r"tests/"),
     (r"fmt/.*", r""),
     (r"(cuda|cublas)\w*\.h", r"kernels/cuda/"),
+    (r"nccl\.h", r"kernels/cuda/nccl"),
     (r"nvtx3/.*", r"runtime/nvtx|tests/nvtx/"),
     (r"sanitizer/\w+\.h", r"kernels/emulation/"),
     (r"(omp|immintrin|x86intrin|cpuid|nmmintrin)\.h", r"runtime/|kernels/|io/|tests/|models/probe/"),
@@ -45,7 +46,7 @@ FOREIGN = [
 WITHIN = [
     # The emulation knows CUDA, not Sonde's kernels; they reach it through gpu.h alone.
     ("kernels/emulation/", "kernels/", r"kernels/emulation/"),
-    ("kernels/cuda/", "kernels/emulation/", r"kernels/emulation/(emulation|cublas_shim)\.h"),
+    ("kernels/cuda/", "kernels/emulation/", r"kernels/emulation/(emulation|cublas_shim|nccl_shim)\.h"),
     ("kernels/cpu/", "kernels/cuda/", None),
     ("kernels/cpu/", "kernels/emulation/", None),
 ]

@@ -4,7 +4,7 @@
 usage: mutate.py BUILD [--long] [--only NAME] [--table FILE]
 
 BUILD is a build folder (Ninja) that holds test_kernels and test_kernels_race. Of each mutant one source is compiled
-and linked in front of the library; a test that passed before must fail. By default five mutants, with --long or
+and linked in front of the library; a test that passed before must fail. By default six mutants, with --long or
 SONDE_LONG=1 all of them.
 """
 import argparse
@@ -16,11 +16,13 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import mpi_launch  # noqa: E402
 from mutations import MUTATIONS  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-LIBRARY = {"plain": "sonde_emulated", "backend": "sonde_emulated", "race": "sonde_emulated_race"}
-PROGRAM = {"plain": "test_kernels", "backend": "test_emulation_backend", "race": "test_kernels_race"}
+LIBRARY = {"plain": "sonde_emulated", "backend": "sonde_emulated", "race": "sonde_emulated_race", "ranks": "sonde_emulated"}
+PROGRAM = {"plain": "test_kernels", "backend": "test_emulation_backend", "race": "test_kernels_race",
+           "ranks": "device_collectives"}
 
 
 def compile_command(build, library, source):
@@ -76,14 +78,16 @@ def build_mutant(build, mutation, folder):
 def run(program, mutation):
     """Whether the tests pass, and the last line of what they say."""
     environment = dict(os.environ, SONDE_EMULATION=mutation.settings, OMP_WAIT_POLICY="passive")
+    command = [program, f"--gtest_filter={mutation.tests}", "--gtest_brief=1", "--gtest_fail_fast"]
+    if mutation.mode == "ranks":  # two, one of which says that all is well
+        command, environment = mpi_launch.launch(2, [program]), mpi_launch.environment(**environment)
     try:
-        done = subprocess.run([program, f"--gtest_filter={mutation.tests}", "--gtest_brief=1", "--gtest_fail_fast"],
-                              env=environment, capture_output=True, text=True, timeout=900)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     except subprocess.TimeoutExpired:
         return False, "no end"
     if re.search(r"\[==========\] 0 tests", done.stdout):
         sys.exit(f"mutate.py: {mutation.name}: no test is called {mutation.tests}")
-    said = [line for line in (done.stdout + done.stderr).splitlines() if "FAILED" in line or "emulated GPU" in line]
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "FAILED" in line or "emulated GPU" in line or line.startswith("[rank ")]
     return done.returncode == 0, said[0] if said else f"exit code {done.returncode}"
 
 
@@ -97,6 +101,8 @@ def main():
     options.long |= bool(os.environ.get("SONDE_LONG"))
     build = os.path.abspath(options.build)
     chosen = [m for m in MUTATIONS if options.only in (None, m.name) and (options.long or options.only or m.in_ci)]
+    if not os.path.exists(os.path.join(build, "tests", PROGRAM["ranks"])) or mpi_launch.MPIEXEC is None:
+        chosen = [m for m in chosen if m.mode != "ranks"]
     if not chosen:
         sys.exit(f"mutate.py: no mutation is called {options.only}")
     rows, missed, passed_before = [], [], set()

@@ -10,7 +10,7 @@ class Mutation:
     old: str
     new: str
     tests: str      # a filter of GoogleTest's; the first failure is enough
-    mode: str = "plain"  # or backend, race
+    mode: str = "plain"  # or backend, race, ranks (device_collectives on two)
     settings: str = ""   # SONDE_EMULATION
     compiled: str = ""   # for a header: the source that is compiled with it
     in_ci: bool = False
@@ -211,6 +211,16 @@ MUTATIONS = [
              "fill(slots_[1 - current_], behind);", "fill(slots_[current_], behind);", "WeightStream.*", "backend"),
     Mutation("flash_masked_nan", "flash: a NaN reaches queries that do not see its key", "flash_attention.cu",
              "if (masks) take_out", "if (false) take_out", NAN),
+    # ---- sums over ranks beside the ops
+    Mutation("sum_no_wait", "sums over ranks: the sum does not wait for what it adds", "nccl.cpp",
+             'check(cudaStreamWaitEvent(beside_, computed_, 0), "ordering streams");', "", "all", "ranks", in_ci=True),
+    Mutation("sum_not_waited_for", "sums over ranks: ops do not wait for the sum", "nccl.cpp",
+             'check(cudaStreamWaitEvent(stream_, summed_, 0), "ordering streams");', "", "all", "ranks"),
+    Mutation("sum_event_too_early", "sums over ranks: the event that is waited for is the ops' own", "nccl.cpp",
+             "cudaEventRecord(summed_, beside_)", "cudaEventRecord(summed_, stream_)", "all", "ranks"),
+    Mutation("sum_wrong_stream", "sums over ranks: in the stream of nobody", "nccl.cpp",
+             "void all_reduce(Tensor x) override { reduce(x, stream_); }",
+             "void all_reduce(Tensor x) override { reduce(x, beside_); }", "all", "ranks"),
     # ---- attention in tiles of floats
     Mutation("tiled_no_barrier", "tiles: scores of a tile that is not whole", "tiled_attention.cu",
              "__syncthreads(); float s[kPer][kScores] = {};", "float s[kPer][kScores] = {};", ATTENTION),

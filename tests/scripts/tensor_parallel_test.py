@@ -33,10 +33,10 @@ def check_models(tensor, stages=1):
     print(f"models on tensor {tensor} x pipeline {stages}: {time.time() - start:.0f} s; {'; '.join(read)}", flush=True)
 
 
-def run(command, ranks=None, expected=0, prefix=()):
+def run(command, ranks=None, expected=0, prefix=(), **variables):
     command = [*prefix, *command]
     done = subprocess.run(command if ranks is None else launch(ranks, command), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, env=environment(), timeout=600)
+                          stderr=subprocess.STDOUT, text=True, env=environment(**variables), timeout=600)
     assert done.returncode == expected, f"{' '.join(command)} on {ranks} ranks: {done.returncode}\n{done.stdout}"
     return done.stdout
 
@@ -85,6 +85,8 @@ def check_stores(model, ids, whole, tmp):
                 if device == "emulated":
                     with open(os.path.join(folder, "manifest.json")) as f:
                         assert "emulated" in f.read()
+                    sums = {line.get("made_by", {}).get("sums") for line in lines_of(os.path.join(folder, "shards.jsonl"))}
+                    assert sums == {"emulated NCCL, in the order of the ranks" if tensor > 1 else None}, sums
             if device == "cpu":
                 writers = near(whole, out, ranks, tensor, stages)
                 print(f"{ranks} ranks, tensor {tensor} x pipeline {stages}: as one rank; {writers} of them wrote", flush=True)
@@ -92,6 +94,17 @@ def check_stores(model, ids, whole, tmp):
             shutil.rmtree(out), shutil.rmtree(again)
             if device == "emulated" and not LONG and stages > 1:
                 break
+
+
+def check_gpus(model, ids, tmp):
+    """Ranks take the GPUs of their machine in turn, and the table says so."""
+    out = os.path.join(tmp, "gpus")
+    text = run(extract(model, ids, out, "--max-tokens", "200", "--device", "emulated", *on_mesh(3)), 3, SONDE_EMULATION="devices=2")
+    devices = [word for line in text.splitlines() for word in line.split() if word.startswith("emulated:")]
+    assert devices[:3] == ["emulated:0", "emulated:1", "emulated:0"], text
+    assert "sums over ranks: emulated NCCL" in text, text
+    shutil.rmtree(out)
+    print("3 ranks on 2 GPUs: in turn", flush=True)
 
 
 def check_stop_and_resume(model, ids, tmp):
@@ -209,6 +222,7 @@ def check_program(tmp):
             f.write(json.dumps({"id": f"d{i}", "ids": tokens}) + "\n")
     run(extract(model, ids, whole))
     check_stores(model, ids, whole, tmp)
+    check_gpus(model, ids, tmp)
     check_score_and_generate(model, ids, tmp)
     check_stop_and_resume(model, ids, tmp)
     check_memory(tmp)
