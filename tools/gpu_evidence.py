@@ -153,7 +153,7 @@ def estimates(codes):
     shares, slots = flash_shares(codes), gemv_slots(codes)
     rows = []
     for gpu in estimate.GPUS:
-        share = shares.get(("flash<128>", gpu.arch), (0.4,))[0]
+        share = shares["flash<__nv_bfloat16,128>", gpu.arch][0]
 
         def rate(stored, rows_of_x, gpu=gpu):  # weights a second: 4 warp instructions a clock
             form = "Q4K" if stored < 2 else "FourOf<__nv_bfloat16>"
