@@ -1,1 +1,1 @@
-set_tests_properties(models PROPERTIES TIMEOUT 600)
+set_tests_properties(models PROPERTIES TIMEOUT 3600)
