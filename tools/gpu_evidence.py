@@ -245,10 +245,10 @@ def main():
     kernels, codes = read_kernels(options.build), read_code(options.build)
     traffic = read_traffic(options.build, options.traffic)
     page = PAGE.format(machine=machine_code(kernels, codes, traffic, options.build), memory=memory_table(traffic), loops=loops_table(codes),
-                       estimates=estimates(codes), memory_share=estimate.EFFICIENCY["memory"], gemm80=estimate.EFFICIENCY["gemm"]["sm_80"],
+                       estimates=estimates(codes) if codes else "None without the machine code.", memory_share=estimate.EFFICIENCY["memory"], gemm80=estimate.EFFICIENCY["gemm"]["sm_80"],
                        gemm90=estimate.EFFICIENCY["gemm"]["sm_90"], flash=estimate.EFFICIENCY["flash"], launch=1e6 * estimate.LAUNCH)
     if not codes:
-        page = page.replace("\n\n", "\n\n*Made without cuobjdump: the machine code's columns are empty, the estimate uses defaults.*\n\n", 1)
+        page = page.replace("\n\n", "\n\n*Made without cuobjdump: the machine code's columns are empty, and there is no estimate.*\n\n", 1)
     if options.out:
         with open(options.out, "w", encoding="utf-8") as file:
             file.write(page)

@@ -57,8 +57,8 @@ GPU_DEV float row_reduce(float value, Op op) {
   return value;
 }
 
-// kColumns: groups of 64 values of a head. The widest heads' tiles fill shared memory: one block an SM has all
-// registers.
+// kColumns: groups of 64 values of a head. The widest heads' tiles fill shared memory: one block an SM has
+// all registers.
 template <int kKeys, int kColumns>
 __global__ void __launch_bounds__(kThreads, kColumns > 2 ? 1 : 0)
     attend_tiles(TiledOperands x, const TiledTask* tasks, ScoreRule rule) {

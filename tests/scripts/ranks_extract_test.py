@@ -185,8 +185,8 @@ def check_layout(model, ids, tmp):
     run(extract(model, ids, plain, 100), SONDE_CPU_PATH="generic")
     text = run(on_rank_1("export SONDE_CPU_PATH=generic; unset OMP_NUM_THREADS", extract(model, ids, out, 100)), ranks=2)
     table = [line.split() for line in text.splitlines() if line[:6].strip().isdigit()]
-    assert [row[3] for row in table] == ["generic", "generic"], text
-    assert int(table[1][4]) <= max(1, os.cpu_count() // 2) or os.cpu_count() > 2, text
+    assert [row[4] for row in table] == ["generic", "generic"], text
+    assert int(table[1][5]) <= max(1, os.cpu_count() // 2) or os.cpu_count() > 2, text
     same(plain, out, "one rank on an older CPU")
     shutil.rmtree(plain)
     print("a rank on an older CPU: all take its path; cores are shared", flush=True)
