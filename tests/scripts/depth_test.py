@@ -4,7 +4,7 @@
 Cities alone, or with SONDE_LONG=1 every dataset and ablation. At most 2 test rows, AUC within 2e-4, log-loss and the
 objective within 1e-4 of the references; raw residuals where the reference's own solver converged. AUC moves in steps of
 one pair of test rows of different labels, so it may always be off by two: coin flip has 9,975 pairs, two are 2.005e-4,
-and a float64 forward from the formula is two pairs from the references' float32 curve at three of its first 26 sites.
+and a float64 forward from the formula is two pairs from the references' float32 curve at two of its first 26 sites.
 """
 import csv
 import json
