@@ -3,30 +3,14 @@
 
 usage: collectives_test.py COLLECTIVES
 """
-import subprocess
 import sys
-import time
+from functools import partial
 
-from mpi_launch import environment, launch, need_mpi
+import mpi_launch
+from mpi_launch import need_mpi
 
 PROGRAM = sys.argv[1]
-
-
-def run(ranks, *arguments, **variables):
-    start = time.time()
-    done = subprocess.run(launch(ranks, [PROGRAM, *arguments]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env=environment(**variables), timeout=120)
-    return done.returncode, done.stdout, time.time() - start
-
-
-def expect_failure(ranks, case, words, seconds=30, **variables):
-    code, output, took = run(ranks, case, **variables)
-    for word in words:
-        assert word in output, f"{case} on {ranks} ranks: expected {word!r} in:\n{output}"
-    assert code != 0, f"{case} on {ranks} ranks: expected a failure:\n{output}"
-    assert took < seconds, f"{case} on {ranks} ranks: all ended after {took:.0f} s"
-    print(f"{case:<14} on {ranks} ranks: exit code {code} after {took:.1f} s", flush=True)
-
+run, expect_failure = partial(mpi_launch.run, PROGRAM), partial(mpi_launch.expect_failure, PROGRAM)
 
 need_mpi(PROGRAM)
 for n in (1, 2, 3, 4):

@@ -70,3 +70,21 @@ def wait(process, pids, seconds):
 def environment(**changes):
     """One thread a rank, and ranks that wait give their core away."""
     return os.environ | {"OMP_NUM_THREADS": "1", "OMPI_MCA_mpi_yield_when_idle": "1"} | changes
+
+
+def run(program, ranks, *arguments, **variables):
+    """Exit code, output and seconds of a program on so many ranks."""
+    start = time.time()
+    done = subprocess.run(launch(ranks, [program, *arguments]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=environment(**variables), timeout=120)
+    return done.returncode, done.stdout, time.time() - start
+
+
+def expect_failure(program, ranks, case, words, seconds=30, **variables):
+    """Every rank ends, in time, and what is printed has all the words."""
+    code, output, took = run(program, ranks, case, **variables)
+    for word in words:
+        assert word in output, f"{case} on {ranks} ranks: expected {word!r} in:\n{output}"
+    assert code != 0, f"{case} on {ranks} ranks: expected a failure:\n{output}"
+    assert took < seconds, f"{case} on {ranks} ranks: all ended after {took:.0f} s"
+    print(f"{case:<14} on {ranks} ranks: exit code {code} after {took:.1f} s", flush=True)
