@@ -25,10 +25,10 @@ NORM = "Paths/RowOps.NormsWholeFusedAndInSteps/emulated"
 HEADS = "Paths/RowOps.NormOfEachHead/emulated"
 ROPE = "Paths/RowOps.Rope/emulated"
 ROUTE = "Paths/RowOps.Route/emulated"
-TOP_K = "Paths/RowOps.TopK/emulated"
+TOP_K = "Paths/LogitOps.TopK/emulated"
 QK = "Paths/RowOps.QkNormRope/emulated"
 GATES = "Paths/RowOps.ActivationsAndGates/emulated"
-SCORE = "Paths/RowOps.LogSoftmaxAt/emulated"
+SCORE = "Paths/LogitOps.LogSoftmaxAt/emulated"
 EMBED = "Paths/RowOps.EmbedReadsRowsOfAnyType/emulated"
 SCATTER = "Paths/RowOps.ScatterAddRows/emulated"
 SCALE = "Paths/RowOps.ScaleZeroAndSoftcap/emulated"
@@ -146,7 +146,7 @@ MUTATIONS = [
     Mutation("top_k_negative", "top-k: negative values in the wrong order", "top_k.cu", "? ~bits : bits | 0x80000000u;",
              "? bits : bits | 0x80000000u;", TOP_K),
     Mutation("penalty_sign", "penalty: negative logits are divided, too", "top_k.cu", "value > 0 ? wide / penalty",
-             "value != 0 ? wide / penalty", "Paths/RowOps.Penalise/emulated"),
+             "value != 0 ? wide / penalty", "Paths/LogitOps.Penalise/emulated"),
     Mutation("algorithms_cache_first", "cuBLASLt: the cache's algorithm comes before the run's", "algorithms.cpp",
              "codes_.emplace(line.substr(0, colon), code);", "codes_[line.substr(0, colon)] = code;", "AlgorithmsOnDisk.*",
              "backend"),
