@@ -117,11 +117,11 @@ tests_tsan() {  # more threads than cores, for other interleavings
   run_tests tsan -R "$(rooms_pattern "${tsan_rooms[@]}")"
 }
 
-# Readers under libFuzzer: 20 seconds a target, 5 minutes with --long.
+# Readers under libFuzzer: the same 20 seconds a target each time, or 5 minutes of new inputs with --long.
 run_fuzz() {
-  local seconds=20
-  if [ "$long" = yes ]; then seconds=300; fi
-  python3 tests/fuzz/run_fuzz.py build/asan --seconds "$seconds" --jobs "$jobs" --report "$logs/fuzz.md"
+  local seconds=20 seed=1
+  if [ "$long" = yes ]; then seconds=300 seed=0; fi
+  python3 tests/fuzz/run_fuzz.py build/asan --seconds "$seconds" --seed "$seed" --jobs "$jobs" --report "$logs/fuzz.md"
 }
 
 if stage build build "$release"; then stage tests run_tests "$release"; fi

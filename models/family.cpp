@@ -30,8 +30,9 @@ const Family& family_of(const ModelFiles& files) {
   std::string known;
   for (const Family& family : families()) {
     const std::string_view name = gguf ? family.gguf : family.hugging_face;
+    if (name.empty()) continue;  // no such file is written: an architecture of "" is not it
     if (name == found) return family;
-    if (!name.empty()) known += (known.empty() ? "" : ", ") + std::string(name);
+    known += (known.empty() ? "" : ", ") + std::string(name);
   }
   fail_hint("CONTRIBUTING.md tells how a family is added", "{}: key {}: found '{}', expected one of {}",
             files.path().string(), key, found, known);

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Runs the fuzz targets on a corpus made on the spot, two at a time, and prints how many inputs each tried.
 
-usage: run_fuzz.py BUILD [--seconds 20] [--jobs 2] [--report FILE.md] [TARGET...]   (BUILD: built with the preset asan)
+usage: run_fuzz.py BUILD [--seconds 20] [--seed 1] [--jobs 2] [--report FILE.md] [TARGET...]   (BUILD: built with the preset asan)
 A crash, an exception that is no Error, a leak, an input that takes 20 s, or memory out of proportion to it fails the
 run; the input is kept in BUILD/fuzz/found. What grew out of the seeds is kept in BUILD/fuzz/corpus for the next run.
+--seed 0 draws one by the clock (to find what is new); any other tries the same inputs again (to see that nothing broke).
 """
 import argparse
 import concurrent.futures
@@ -24,7 +25,8 @@ def arguments():
     parser.add_argument("build")
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--seconds", type=int, default=20)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+  parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report")
     return parser.parse_args()
 
@@ -37,7 +39,8 @@ def fuzz(target, options, seeds, scratch):
     env = os.environ | {"TMPDIR": scratch, "OMP_NUM_THREADS": "1",
                         "ASAN_OPTIONS": "detect_leaks=1:allocator_may_return_null=0:quarantine_size_mb=32",
                         "UBSAN_OPTIONS": "print_stacktrace=1"}
-    run = subprocess.run([os.path.join(options.build, "tests", target), f"-max_total_time={options.seconds}", "-print_final_stats=1",
+    run = subprocess.run([os.path.join(options.build, "tests", target), f"-max_total_time={options.seconds}", f"-seed={options.seed}",
+                          "-print_final_stats=1",
                           *LIMITS, f"-artifact_prefix={found}/", corpus, os.path.join(seeds, target)],
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
     log = run.stdout.decode(errors="replace")

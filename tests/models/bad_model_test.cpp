@@ -9,6 +9,7 @@
 #include "models/end_tokens.h"
 #include "runtime/error.h"
 #include "tests/models/activations.h"
+#include "tests/models/gguf_file.h"
 #include "tests/models/model_folder.h"
 #include "tests/shared_files.h"
 
@@ -296,6 +297,13 @@ TEST_F(BadModel, Gguf) {
   write_text(path, bytes.replace(at, 5, "grok9"));
   EXPECT_THAT(load_path(path),
               AllOf(HasSubstr("general.architecture"), HasSubstr("'grok9'"), HasSubstr("llama")));
+}
+
+// Some families have no GGUF name; "" is none.
+TEST_F(BadModel, GgufOfNoArchitecture) {
+  const fs::path path = folder.path() / "model.gguf";
+  GgufFile{.metadata = {{"general.architecture", std::string()}}, .tensors = {}}.write(path);
+  EXPECT_THAT(load_path(path), AllOf(HasSubstr("general.architecture"), HasSubstr("''"), HasSubstr("llama")));
 }
 
 }  // namespace
