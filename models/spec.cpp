@@ -16,10 +16,15 @@ constexpr std::array<std::pair<RopeScaling, const char*>, 6> kScalings{{{RopeSca
                                                                         {RopeScaling::llama3, "llama3"},
                                                                         {RopeScaling::longrope, "longrope"}}};
 
+// Of q.k, but for the division by a layer's depth.
+double scale_of_scores(const ModelSpec& spec) {
+  return spec.attn_scale > 0 ? spec.attn_scale : 1 / std::sqrt(static_cast<double>(spec.d_head));
+}
+
 }  // namespace
 
 float ModelSpec::attention_scale(int layer) const {
-  const double scale = attn_scale > 0 ? attn_scale : 1 / std::sqrt(static_cast<double>(d_head));
+  const double scale = scale_of_scores(*this);
   return static_cast<float>(attn_scale_over_depth ? scale / (layer + 1) : scale);
 }
 
@@ -209,7 +214,7 @@ Json ModelSpec::to_json() const {
   if (!learned_positions) json["rope"] = sonde::to_json(rope);
   if (local_rope) json["local_rope"] = sonde::to_json(*local_rope);
   if (!windows.empty()) json["windows"] = windows;
-  json["attn_scale"] = attn_scale;
+  json["attn_scale"] = scale_of_scores(*this);
   json["attn_scale_over_depth"] = attn_scale_over_depth;
   json["attn_softcap"] = attn_softcap;
   json["qkv_bias"] = qkv_bias;

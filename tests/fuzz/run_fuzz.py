@@ -26,7 +26,7 @@ def arguments():
     parser.add_argument("targets", nargs="*")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-  parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report")
     return parser.parse_args()
 
