@@ -3,13 +3,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
-#include <random>
+#include <memory>
+#include <optional>
 
 #include "apps/bench_decode.h"
+#include "apps/bench_forward.h"
 #include "apps/bench_rates.h"
 #include "apps/command.h"
 #include "apps/model_options.h"
+#include "apps/ranks.h"
+#include "io/file_util.h"
 #include "io/json.h"
 #include "kernels/cpu/peak.h"
 #include "models/family.h"
@@ -26,29 +29,15 @@ const Help kHelp = {
     "printed\n"
     "beside the GEMM peak (a register-only loop of the same path and threads) and the read bandwidth, both "
     "measured\n"
-    "in turn with the runs; medians of --repeats.",
+    "in turn with the runs; medians of --repeats. Several ranks (mpiexec -n 2 sonde bench ...) all measure "
+    "at "
+    "the same\ntime, each on the whole model: what is printed is the mean of a rank.",
     "  sonde bench model.gguf --tokens 512 --documents 16 --sites 'blocks.*.hook_resid_post' --json\n"
     "  sonde bench --like llama-70b --layers 1 --documents 4\n"
     "  # rates of this device for `sonde plan --bench`\n"
-    "  sonde bench model.gguf --store-folder /scratch --json > bench.json\n"
+    "  mpiexec -n 4 sonde bench model.gguf --store-folder /scratch --json > bench.json\n"
     "  # tokens a second while decoding, as a fraction of the time in which memory gives the weights\n"
     "  sonde bench model.gguf --tokens 128 --decode 64 --json\n"};
-
-// Copies what it is given, as a store's staging buffer would.
-class MemorySink : public CaptureSink {
- public:
-  void put(Site, Tensor rows, std::int64_t) override {
-    const auto bytes = static_cast<std::size_t>(rows.count() * 4);
-    if (memory_.size() < bytes) memory_.resize(bytes);
-    std::memcpy(memory_.data(), rows.data, bytes);
-    bytes_ += static_cast<std::int64_t>(bytes);
-  }
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  std::vector<std::byte> memory_;
-  std::int64_t bytes_ = 0;
-};
 
 ModelSpec spec_like(const std::string& name) {
   ModelSpec spec;
@@ -73,46 +62,9 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// Documents of random tokens, all the same length, in batches within the token budget.
-struct BenchBatches {
-  std::vector<std::int32_t> ids, positions, selected;
-  std::vector<std::vector<std::int32_t>> starts;  // per batch, from 0
-  std::int64_t tokens;                            // per document
-
-  BenchBatches(std::int64_t tokens_per_document, std::int64_t documents, std::int64_t budget,
-               std::int64_t vocab)
-      : tokens(tokens_per_document) {
-    std::mt19937 generator(1);
-    for (std::int64_t i = 0; i < documents * tokens; ++i) {
-      ids.push_back(static_cast<std::int32_t>(generator() % static_cast<std::uint64_t>(vocab)));
-      positions.push_back(static_cast<std::int32_t>(i % tokens));
-      selected.push_back(static_cast<std::int32_t>(i));
-    }
-    const std::int64_t per_batch = std::max<std::int64_t>(1, budget / tokens);
-    for (std::int64_t d = 0; d < documents; d += per_batch) {
-      std::vector<std::int32_t> s;
-      for (std::int64_t i = 0; i <= std::min(per_batch, documents - d); ++i)
-        s.push_back(static_cast<std::int32_t>(i * tokens));
-      starts.push_back(std::move(s));
-    }
-  }
-
-  std::int64_t largest() const { return starts[0].back(); }
-
-  void run(Transformer& transformer, Hooks& hooks) const {
-    std::size_t at = 0;
-    for (const auto& s : starts) {
-      const auto n = static_cast<std::size_t>(s.back());
-      const auto part = [&](const std::vector<std::int32_t>& v) { return std::span(v).subspan(at, n); };
-      transformer.forward({part(ids), part(positions), Documents{s}, std::span(selected).first(n)}, hooks);
-      at += n;
-    }
-  }
-};
-
 }  // namespace
 
-int run_bench(const Arguments& arguments) {
+int run_bench(const Arguments& arguments, Communicator& world) {
   po::options_description options("Options");
   options.add_options()("tokens", po::value<std::int64_t>()->default_value(512), "tokens per document")(
       "documents", po::value<std::int64_t>()->default_value(16), "documents")(
@@ -125,9 +77,11 @@ int run_bench(const Arguments& arguments) {
       "decode", po::value<std::int64_t>(),
       "generate so many tokens behind prompts of --tokens, --documents at once (1 unless given)")(
       "store-folder", po::value<std::string>(),
-      "also write a store of 0.4 GB in this folder (and remove it): rates of capture and disk, for sonde "
-      "plan")("json", "print the JSON alone");
+      "write what is captured into stores in this folder, and one of 0.4 GB (and remove them): rates of "
+      "capture and disk, for sonde plan")("json", "print the JSON alone")("out", po::value<std::string>(),
+                                                                          "write the JSON to this file");
   add_model_options(options);
+  add_mesh_options(options);
   po::variables_map values;
   if (!parse_options(arguments, kHelp, options, {"MODEL"}, values, true)) return 0;
   const bool like = values.count("like") > 0;
@@ -140,20 +94,28 @@ int run_bench(const Arguments& arguments) {
   const int repeats = values["repeats"].as<int>();
   if (repeats < 1) throw UsageError("--repeats: expected at least 1");
 
+  const bool decode = values.count("decode") > 0;
+  if (decode && world.size() > 1)
+    throw UsageError(fmt::format("--decode: found {} ranks, expected one", world.size()));
+  const Mesh mesh = lay_out_ranks(values, world, ModelRanks::one);
+  const Together together = [&] {
+    world.barrier();
+    world.long_task();
+  };
+  together();
   const ModelOptions model_options =
       read_model_options(values, like ? "" : values["MODEL"].as<std::vector<std::string>>()[0]);
   read_weight_formats(values, true);
-  const auto backend = make_backend(values);
+  const auto backend = make_backend(values, {}, mesh.local);
   ModelSpec shape;
   if (like) {
     shape = spec_like(values["like"].as<std::string>());
     if (values.count("layers")) shape.n_layers = values["layers"].as<std::int64_t>();
     shape.check("--like");
   }
-  const bool decode = values.count("decode") > 0;
   const PhaseSeconds started = phase_seconds();
-  const Model model = like ? Model::random(shape, load_options(model_options, decode), 1, *backend)
-                           : Model::load(model_options.path, load_options(model_options, true), *backend);
+  const Model model = like ? Model::random(shape, load_options(model_options, {.head = decode}), 1, *backend)
+                           : Model::load(model_options.path, load_options(model_options, {}), *backend);
 
   const PhaseSeconds loading = phase_seconds() - started;
 
@@ -174,8 +136,6 @@ int run_bench(const Arguments& arguments) {
     return 0;
   }
 
-  MemorySink sink;
-  Hooks hooks(*backend, model.spec.n_layers);
   const std::string patterns = values["sites"].as<std::string>();
   std::vector<Site> sites;
   if (patterns != "none")
@@ -183,30 +143,76 @@ int run_bench(const Arguments& arguments) {
   else
     sites = {{Hook::resid_post,
               static_cast<int>(model.spec.n_layers) - 1}};  // something must be wanted for anything to run
-  hooks.capture(sites, sink);
 
-  const BenchBatches batches(values["tokens"].as<std::int64_t>(), values["documents"].as<std::int64_t>(),
-                             values["batch-tokens"].as<std::int64_t>(), model.spec.vocab);
+  const std::int64_t tokens = values["tokens"].as<std::int64_t>(),
+                     documents = values["documents"].as<std::int64_t>();
+  const BenchBatches batches(tokens, documents, values["batch-tokens"].as<std::int64_t>(), model.spec.vocab);
   Transformer transformer(model, *backend, batches.largest());
+  const bool stores = values.count("store-folder") > 0;
+  const std::filesystem::path folder = stores ? values["store-folder"].as<std::string>() : "";
+  // Seconds of all batches, captured into memory or a store.
+  const auto forward = [&](bool to_store) {
+    MemorySink memory;
+    Hooks hooks(*backend, model.spec.n_layers);
+    std::optional<ScratchFolder> scratch;
+    std::unique_ptr<StoreWriter> writer;
+    if (to_store) {
+      scratch.emplace(folder);
+      const std::vector<StoreDocument> list(static_cast<std::size_t>(documents), {"d", tokens});
+      writer = StoreWriter::open(
+          scratch->path, bench_schema(model.spec, sites, tokens, batches.tokens(), batches.count()), list);
+    }
+    hooks.capture(sites, writer ? static_cast<CaptureSink&>(*writer) : memory);
+    together();
+    const auto start = std::chrono::steady_clock::now();
+    batches.run(transformer, hooks, writer.get());
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
   const int threads = thread_count();
+  ForwardTimes times{.documents = documents,
+                     .tokens = tokens,
+                     .runs = repeats,
+                     .load_seconds = like ? 0 : loading[static_cast<std::size_t>(Phase::load)],
+                     .to_store = stores};
   std::vector<double> rates, peaks, bandwidths;
-  PhaseSeconds phases{};
-  batches.run(transformer, hooks);  // warm-up: pages touched, rope rows made
+  forward(false);  // warm-up: pages touched, rope rows made
   for (int i = 0; i < repeats; ++i) {
+    together();
     peaks.push_back(measure_gemm_peak_gflops(best_cpu_path(), model_options.precision, threads, 0.3));
+    together();
     bandwidths.push_back(measure_read_bandwidth_gbs(threads, 0.3));
     const PhaseSeconds before = phase_seconds();
-    const auto start = std::chrono::steady_clock::now();
-    batches.run(transformer, hooks);
-    phases += phase_seconds() - before;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    rates.push_back(static_cast<double>(batches.ids.size()) / seconds);
+    rates.push_back(static_cast<double>(batches.tokens()) / forward(stores));
+    times.seconds += phase_seconds() - before;
   }
 
-  const double rate = median(rates), peak = median(peaks), bandwidth = median(bandwidths);
+  Json mine = forward_rates(model, sites, times);
+  mine.update(attention_rates(*backend, model.spec, model_options.precision, together));
+  mine["weights_bytes"] = median(bandwidths) * 1e9;
+  mine["tokens_per_s"] = median(rates);
+  mine["gemm_peak_gflops"] = median(peaks);
+  if (world.size() == 1) mine["crowded"] = measure_crowded(model_options.precision, threads);
+  if (stores) {
+    together();
+    mine.update(store_rates(model.spec, sites, folder));
+  }
+  mine.update(link_rates(world, batches.largest(), model.spec.d_model));
+  std::vector<Json> all;
+  for (const std::string& text : world.gather_bytes(mine.dump())) all.push_back(parse_json(text, "a rank"));
+  Json mean = mean_rates(all);
+
+  const double rate = mean["tokens_per_s"], peak = mean["gemm_peak_gflops"],
+               bandwidth = mean["weights_bytes"].get<double>() * 1e-9;
+  mean.erase("tokens_per_s");
+  mean.erase("gemm_peak_gflops");
   const double flops_per_token = 2.0 * static_cast<double>(block_linear_macs(model.spec));
+  double captured = 0;  // bytes a token
+  for (const StoreSite& site : bench_schema(model.spec, sites, tokens, 1, 1).sites)
+    captured += 4 * static_cast<double>(site.width());
   Json json;
   json["model"] = model.name;
+  json["ranks"] = world.size();
+  json["ranks_per_node"] = ranks_here(world);
   json["tokens_per_s"] = rate;
   json["gemm_peak_gflops"] = peak;
   json["gemm_fraction"] = rate * flops_per_token / (peak * 1e9);
@@ -217,29 +223,25 @@ int run_bench(const Arguments& arguments) {
   json["dtype"] = model_options.dtype;
   json["path"] = backend->path(model_options.precision);
   json["threads"] = threads;
-  json["tokens"] = values["tokens"].as<std::int64_t>();
-  json["documents"] = values["documents"].as<std::int64_t>();
+  json["tokens"] = tokens;
+  json["documents"] = documents;
   json["sites"] = sites.size();
-  json["rates"] = forward_rates(model, values["documents"].as<std::int64_t>(), batches.tokens, sites, repeats,
-                                phases, like ? 0 : loading[static_cast<std::size_t>(Phase::load)]);
-  json["rates"]["weights_bytes"] = bandwidth * 1e9;
-  json["rates"]["crowded"] = measure_crowded(model_options.precision, threads);
-  if (values.count("store-folder"))
-    json["rates"].update(store_rates(model.spec, sites, values["store-folder"].as<std::string>()));
-  json["captured_bytes_per_token"] =
-      static_cast<double>(sink.bytes()) / static_cast<double>(batches.ids.size()) / (repeats + 1);
+  json["rates"] = mean;
+  json["captured_bytes_per_token"] = captured;
+  if (values.count("out") && world.rank() == 0)
+    write_file_atomically(values["out"].as<std::string>(), json.dump(2) + "\n");
   if (values.count("json")) {
     fmt::print("{}\n", json.dump(2));
     return 0;
   }
-  fmt::print("{} on {}\n", model.name, backend->describe());
+  fmt::print("{} on {}{}\n", model.name, backend->describe(),
+             world.size() > 1 ? fmt::format(", {} ranks at once: of each", world.size()) : "");
   fmt::print("{:.0f} tokens/s: {:.1f} % of the GEMM peak of {:.0f} GFLOP/s ({}, {} threads)\n", rate,
              100 * json["gemm_fraction"].get<double>(), peak, json["path"].get<std::string>(), threads);
   fmt::print(
       "weights read once a batch: {:.1f} % of the {:.1f} GB/s read bandwidth; {:.0f} bytes captured a "
       "token\n",
-      100 * json["weight_read_fraction"].get<double>(), bandwidth,
-      json["captured_bytes_per_token"].get<double>());
+      100 * json["weight_read_fraction"].get<double>(), bandwidth, captured);
   return 0;
 }
 

@@ -36,7 +36,7 @@ int run_score(const Arguments& arguments, Communicator& world);
 int run_probe(const Arguments& arguments, Communicator& world);
 int run_depth(const Arguments& arguments);
 int run_store(const Arguments& arguments);
-int run_bench(const Arguments& arguments);
+int run_bench(const Arguments& arguments, Communicator& world);
 int run_devices(const Arguments& arguments);
 int run_plan(const Arguments& arguments);
 int run_scale_study(const Arguments& arguments);

@@ -129,7 +129,7 @@ class Recorder {
     sites_ = match_sites(values["sites"].as<std::string>(), spec.sites(), static_cast<int>(spec.n_layers));
     const bool head = std::ranges::any_of(sites_, [](Site site) { return site.hook == Hook::logits; });
     model_ = std::make_unique<Model>(
-        load_model(options_, load_options(options_, head), *backend_,
+        load_model(options_, load_options(options_, {.head = head}), *backend_,
                    {.tokens = values["batch-tokens"].as<std::int64_t>(), .logits = head}));
     fmt::print(stderr, "{} on {}, {}{}\n", model_->name, backend_->describe(), options_.dtype,
                weights == WeightFormat::as_stored ? "" : fmt::format(", {} weights", name(weights)));

@@ -17,6 +17,7 @@
 #include "models/edit_file.h"
 #include "models/extraction.h"
 #include "models/family.h"
+#include "models/plan/work.h"
 #include "models/shared_extraction.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
@@ -183,9 +184,11 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   read_weight_formats(values, true);
   catch_stop_signals();
   const auto backend = make_backend(values, out / "algorithms.txt", mesh.local);
-  const bool head = std::ranges::any_of(options.sites, [](Site site) { return site.hook == Hook::logits; });
+  std::vector<Site> looked_at = options.sites;
+  for (const Edit& edit : edits.edits) looked_at.push_back(edit.site);
+  const RunPart run_part = run_part_of(spec, looked_at, plan.tokens, plan.rows());
   const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
-  const Model model = load_model(model_options, load_options(model_options, head, mesh), *backend,
+  const Model model = load_model(model_options, load_options(model_options, run_part, mesh), *backend,
                                  run_needs(part, plan, options.sites));
   say_sums(model, speaks);
   if (speaks && model.cut_weights > 0)

@@ -41,7 +41,7 @@ constexpr Subcommand kSubcommands[] = {
     {"plan", run_plan, nullptr, "what a run on a cluster would take: memory, mesh, time, bytes"},
     {"scale-study", run_scale_study, nullptr,
      "speed-up and time by phase over numbers of ranks, beside the plan"},
-    {"bench", run_bench, nullptr, "tokens per second as a fraction of what the machine can do"},
+    {"bench", nullptr, run_bench, "tokens per second as a fraction of what the machine can do"},
     {"devices", run_devices, nullptr, "what this machine computes with"},
 };
 

@@ -106,16 +106,16 @@ std::unique_ptr<Backend> make_backend(const po::variables_map& values,
   return make_backend(values["device"].as<std::string>(), algorithms, local);
 }
 
-LoadOptions load_options(const ModelOptions& options, bool head) {
+LoadOptions load_options(const ModelOptions& options, const RunPart& run) {
   return {.precision = options.precision,
           .weights = options.weights,
           .in_memory = options.in_memory,
           .ignored = options.ignored,
-          .head = head};
+          .run = run};
 }
 
-LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh) {
-  LoadOptions load = load_options(options, head);
+LoadOptions load_options(const ModelOptions& options, const RunPart& run, const Mesh& mesh) {
+  LoadOptions load = load_options(options, run);
   if (mesh.tensor->size() > 1) load.tensor_group = mesh.tensor.get();
   if (mesh.pipeline->size() > 1) load.stages = mesh.pipeline.get();
   return load;

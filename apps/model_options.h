@@ -42,8 +42,9 @@ std::string device_of_environment();  // SONDE_DEVICE, or auto
 std::unique_ptr<Backend> make_backend(const po::variables_map& values,
                                       const std::filesystem::path& algorithms = {}, int local = 0);
 
-LoadOptions load_options(const ModelOptions& options, bool head);
-LoadOptions load_options(const ModelOptions& options, bool head, const Mesh& mesh);  // spread over its ranks
+LoadOptions load_options(const ModelOptions& options, const RunPart& run);
+LoadOptions load_options(const ModelOptions& options, const RunPart& run,
+                         const Mesh& mesh);  // spread over its ranks
 // The same after a look at the device's memory: stderr hears what stays on the host.
 Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend, const RunNeeds& run);
 // Where ranks share the model: how they add up what each has computed.

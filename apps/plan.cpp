@@ -91,26 +91,6 @@ void fill_work(PlanReport& report, const po::variables_map& values, const std::f
       fmt::format("of {} tokens{}", length, values.count("document-tokens") ? "" : " (assumed)");
 }
 
-// Bytes of the files, or what they would be at the config's dtype.
-void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec) {
-  if (files.tensors().empty()) {
-    const Json& config = files.config();
-    const Json dtype = config.value("dtype", config.value("torch_dtype", Json("bfloat16")));
-    request.memory.embed_bytes = dtype == "float32" ? 4 : 2;
-    request.model_bytes =
-        static_cast<double>(request.memory.embed_bytes) * static_cast<double>(parameter_count(spec));
-  } else {
-    for (const FileTensor& t : files.tensors())
-      request.model_bytes += static_cast<double>(bytes_of(t.view.dtype, t.view.count()));
-    const std::vector<TensorRow> table = tensors_of(files, spec);
-    check_tensors(files, table, spec);
-    const Tensor& embed = find_tensor(files, table.front(), 0).view;
-    request.memory.embed_bytes =
-        std::max<std::int64_t>(1, bytes_of(embed.dtype, embed.count()) / embed.count());
-  }
-  request.memory.file_bytes = static_cast<std::int64_t>(request.model_bytes);
-}
-
 std::optional<std::int64_t> asked(const po::variables_map& values, const char* option) {
   if (!values.count(option)) return {};
   return at_least(values, option, 1);
@@ -147,9 +127,9 @@ int run_plan(const Arguments& arguments) {
   report.dtype = model.dtype;
   PlanRequest& request = report.request;
   request.spec = &spec;
-  request.machine = read_machine(values, model.precision);
   fill_work(report, values, files.path(), spec,
             read_recording_options(values, spec, values["select"].as<std::string>()));
+  request.machine = read_machine(values, {files, spec, request.work, model.precision});
   request.memory.precision = model.precision;
   request.memory.gpu = request.machine.gpu;
   request.memory.cache_tokens = at_least(values, "cache-tokens", 0);

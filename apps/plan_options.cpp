@@ -1,13 +1,14 @@
 #include "apps/plan_options.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <thread>
 
 #include "apps/bench_rates.h"
-#include "kernels/cpu/peak.h"
-#include "runtime/cpu.h"
+#include "models/family.h"
 #include "runtime/error.h"
 #include "runtime/memory.h"
 
@@ -25,6 +26,13 @@ void read_bench(const po::variables_map& values, Machine& machine) {
   if (!values.count("bench")) return;
   const auto file = values["bench"].as<std::string>();
   use_bench(machine, read_json(file), file);
+  if (machine.measured_ranks != machine.ranks_per_node)
+    fmt::print(
+        stderr,
+        "sonde: warning: {}: measured by {} rank{} of a node at once, the plan has {} on a node, which "
+        "share caches and memory. HINT: mpiexec -n {} sonde bench ...\n",
+        file, machine.measured_ranks, machine.measured_ranks == 1 ? "" : "s", machine.ranks_per_node,
+        machine.ranks_per_node);
 }
 
 Machine read_gpus(const po::variables_map& values, Precision precision) {
@@ -44,46 +52,49 @@ std::int64_t cores_of(const po::variables_map& values) {
   return std::max<std::int64_t>(1, std::thread::hardware_concurrency());
 }
 
-// A CPU as this one, unless a bench tells of another: its cores shared by the ranks of a node.
-Machine read_cpus(const po::variables_map& values, Precision precision) {
+// What this machine does now, by as many ranks at once as the plan puts on a node, if it can hold them; else
+// by those that its cores hold.
+void measure_cpus(Machine& machine, const PlannedRun& run, std::int64_t threads, std::int64_t cores) {
+  const std::int64_t here = std::max<std::int64_t>(1, std::thread::hardware_concurrency()),
+                     ranks = machine.ranks_per_node, used = std::min(threads, here);
+  const bool alike = cores == here && ranks * threads <= 4 * here;
+  const std::int64_t measured = alike ? ranks : std::max<std::int64_t>(1, std::min(ranks, here / used));
+  use_bench(machine,
+            quick_rates(run.files, run.spec, run.work, run.precision,
+                        {static_cast<int>(measured), static_cast<int>(used)}),
+            "one layer, on this machine now");
+  if (used == threads) return;
+  const double more = static_cast<double>(threads) / static_cast<double>(used);
+  for (Assumption* rate : {&machine.products, &machine.attention, &machine.rows, &machine.weights}) {
+    rate->value *= more;
+    rate->source += fmt::format(", x {:.2g}: {} threads for {}", more, threads, used);
+  }
+  machine.attention_query.value /= more;
+}
+
+// CPUs as this machine's, unless a bench tells of others: cores shared by the ranks of a node.
+Machine read_cpus(const po::variables_map& values, const PlannedRun& run) {
   const std::int64_t ranks = whole(values, "ranks", 1), cores = cores_of(values);
   const auto threads =
       values.count("threads") ? whole(values, "threads", 1) : std::max<std::int64_t>(1, cores / ranks);
-  double peak = 1, bandwidth = 1, crowded = 1;
-  if (!values.count("bench")) {
-    const int alone = static_cast<int>(threads);
-    peak = measure_gemm_peak_gflops(best_cpu_path(), precision, alone, 0.2) * 1e9;
-    bandwidth = measure_read_bandwidth_gbs(alone, 0.2) * 1e9;
-    crowded = measure_crowded(precision, alone);
-  }
   Machine machine = cpu_machine(fmt::format("CPU, {} thread{} a rank", threads, threads == 1 ? "" : "s"),
-                                peak, bandwidth, "measured on this machine now");
+                                100e9 * static_cast<double>(threads), 10e9, "assumed");
   machine.ranks_per_node = ranks;
-  machine.crowded = crowded;
+  if (ranks * whole(values, "nodes", 1) > 1)
+    machine.start = {"start", 0.6, "s", "assumed: the launcher, the tokenizer"};
   const std::int64_t free = available_memory_bytes();  // -1: unknown, no reason to refuse
   const double memory = values.count("memory") ? parse_bytes("memory", values["memory"].as<std::string>())
                                                : static_cast<double>(free < 0 ? std::int64_t{1} << 60 : free);
   machine.memory = static_cast<std::int64_t>(memory / static_cast<double>(ranks));
-  read_bench(values, machine);
+  if (values.count("bench"))
+    read_bench(values, machine);
+  else
+    measure_cpus(machine, run, threads, cores);
   share_cores(machine, threads, cores);
   return machine;
 }
 
 }  // namespace
-
-void share_cores(Machine& machine, std::int64_t threads, std::int64_t cores) {
-  const std::int64_t wanted = threads * machine.ranks_per_node, busy = std::min(wanted, cores);
-  double part = static_cast<double>(busy) / static_cast<double>(wanted);
-  if (cores > threads)
-    part *= 1 + (machine.crowded - 1) * static_cast<double>(busy - std::min(busy, threads)) /
-                    static_cast<double>(cores - threads);
-  if (part == 1) return;
-  for (Assumption* rate : {&machine.products, &machine.attention, &machine.rows, &machine.weights,
-                           &machine.capture, &machine.load, &machine.disk}) {
-    rate->value *= part;
-    rate->source += fmt::format(", x {:.2g}: {} threads on {} cores", part, wanted, cores);
-  }
-}
 
 void add_cluster_options(po::options_description& options) {
   options.add_options()("nodes", po::value<std::int64_t>()->default_value(1), "nodes")(
@@ -96,8 +107,10 @@ void add_cluster_options(po::options_description& options) {
       "cores", po::value<std::int64_t>(), "CPUs: cores of a node (this machine's)")(
       "memory", po::value<std::string>(), "CPUs: memory of a node (what is free on this machine)")(
       "bench", po::value<std::string>(),
-      "JSON of `sonde bench ... --json` on such a device with as many threads: its rates replace the "
-      "assumed")("filesystem", po::value<std::string>(), "bytes/s that all ranks together read and write")(
+      "JSON of `[mpiexec -n RANKS] sonde bench ... --json` on such a node with as many ranks and threads: "
+      "its "
+      "rates replace what is assumed, or measured now")("filesystem", po::value<std::string>(),
+                                                        "bytes/s that all ranks together read and write")(
       "network", po::value<std::string>(), "bytes/s that a rank sends to another node")(
       "tensor-parallel", po::value<std::int64_t>(), "only meshes of this tensor size")(
       "pipeline-parallel", po::value<std::int64_t>(), "only meshes of this pipeline size");
@@ -107,11 +120,11 @@ bool plans_gpus(const po::variables_map& values) {
   return values.count("gpus") + values.count("gpu") + values.count("gpu-memory") > 0;
 }
 
-Machine read_machine(const po::variables_map& values, Precision precision) {
+Machine read_machine(const po::variables_map& values, const PlannedRun& run) {
   const bool gpus = plans_gpus(values);
   if (gpus && !values.count("gpus"))
     throw UsageError("--gpus is missing", "how many GPUs has a node? --gpus 4");
-  Machine machine = gpus ? read_gpus(values, precision) : read_cpus(values, precision);
+  Machine machine = gpus ? read_gpus(values, run.precision) : read_cpus(values, run);
   machine.nodes = whole(values, "nodes", 1);
   for (const auto& [option, rate] :
        {std::pair{"filesystem", &machine.filesystem}, std::pair{"network", &machine.network}})
@@ -120,6 +133,25 @@ Machine read_machine(const po::variables_map& values, Precision precision) {
       rate->source = fmt::format("--{}", option);
     }
   return machine;
+}
+
+void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec) {
+  if (files.tensors().empty()) {
+    const Json& config = files.config();
+    const Json dtype = config.value("dtype", config.value("torch_dtype", Json("bfloat16")));
+    request.memory.embed_bytes = dtype == "float32" ? 4 : 2;
+    request.model_bytes =
+        static_cast<double>(request.memory.embed_bytes) * static_cast<double>(parameter_count(spec));
+  } else {
+    for (const FileTensor& t : files.tensors())
+      request.model_bytes += static_cast<double>(bytes_of(t.view.dtype, t.view.count()));
+    const std::vector<TensorRow> table = tensors_of(files, spec);
+    check_tensors(files, table, spec);
+    const Tensor& embed = find_tensor(files, table.front(), 0).view;
+    request.memory.embed_bytes =
+        std::max<std::int64_t>(1, bytes_of(embed.dtype, embed.count()) / embed.count());
+  }
+  request.memory.file_bytes = static_cast<std::int64_t>(request.model_bytes);
 }
 
 std::int64_t parse_count(const std::string& option, const std::string& text) {

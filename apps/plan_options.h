@@ -4,16 +4,22 @@
 #include <string>
 
 #include "apps/command.h"
-#include "models/plan/machine.h"
+#include "models/plan/plan.h"
 
 namespace sonde {
 
 void add_cluster_options(po::options_description& options);
-Machine read_machine(const po::variables_map& values, Precision precision);
+// What a CPU's rates are measured by, where nobody gives them.
+struct PlannedRun {
+  const ModelFiles& files;
+  const ModelSpec& spec;
+  const Work& work;
+  Precision precision;
+};
+// Bytes of the model's files, or what they would be at the config's dtype.
+void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec);
+Machine read_machine(const po::variables_map& values, const PlannedRun& run);
 bool plans_gpus(const po::variables_map& values);
-
-// Ranks of a node that have more threads than there are cores take turns.
-void share_cores(Machine& machine, std::int64_t threads, std::int64_t cores);
 
 // "1e9", "1000000000": a whole number from 1 on.
 std::int64_t parse_count(const std::string& option, const std::string& text);

@@ -65,6 +65,7 @@ Json to_json(const MeshPlan& plan) {
         {"forward", s.forward},
         {"communication", s.communication},
         {"capture", s.capture},
+        {"finish", s.finish},
         {"write", s.write},
         {"total", s.total()}}},
       {"link_bytes_of_a_rank", {{"inside_a_node", plan.links.inside}, {"between_nodes", plan.links.between}}},
@@ -126,6 +127,7 @@ Json to_json(const PlanReport& report) {
   json["device"] = {{"name", r.machine.name},
                     {"nodes", r.machine.nodes},
                     {"ranks_per_node", r.machine.ranks_per_node},
+                    {"measured_ranks_per_node", r.machine.measured_ranks},
                     {"memory_bytes", r.machine.memory}};
   json["dtype"] = report.dtype;
   json["work"] = {{"documents", r.work.documents},
@@ -201,7 +203,9 @@ void print(const PlanReport& report) {
   print_hours("forward", s.forward);
   print_hours("communication", s.communication);
   print_hours("capture", s.capture);
-  print_hours("write", s.write, s.write > s.compute() ? "the disk is the limit" : "beside the forward");
+  print_hours("finish", s.finish);
+  print_hours("write", s.write,
+              s.write > s.compute() + s.finish ? "the disk is the limit" : "beside the forward");
   print_hours("total", s.total());
   fmt::print("  {:.0f} tokens/s, {:.3g} {} hours\n", best.tokens_per_second,
              json[r.machine.gpu ? "gpu_hours" : "rank_hours"].get<double>(), device);

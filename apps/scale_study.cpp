@@ -29,9 +29,8 @@ const Help kHelp = {
     "Runs `sonde extract` on random tokens with each number of ranks, in turns: strong scaling (the same "
     "documents) "
     "and\nweak scaling (documents grow with the ranks). DIR/scaling.csv and DIR/report.html hold speed-up, "
-    "efficiency, time by\nphase, and the planner's prediction from a `sonde bench` of one rank. Ranks are "
-    "started by "
-    "srun inside a Slurm job,\nelse by mpiexec.",
+    "efficiency, time by\nphase, and the planner's prediction from a `sonde bench` of as many ranks at once. "
+    "Ranks are started by srun inside a Slurm job,\nelse by mpiexec.",
     "  sonde scale-study model.gguf --ranks 1,2 --out scaling/\n"
     "  sonde scale-study model/ --ranks 1,2,4 --threads 4 --tokens 100000 --repeats 5 --out scaling/\n"
     "  # another launcher; {ranks} becomes the number\n"
@@ -81,6 +80,7 @@ std::vector<std::string> split_words(const std::string& text) {
 
 struct Study {
   const po::variables_map& values;
+  const ModelFiles& files;
   const ModelSpec& spec;
   path out, model;
   std::vector<int> ranks;
@@ -142,6 +142,11 @@ std::vector<std::string> shared_options(const Study& study) {
   return options;
 }
 
+[[noreturn]] void refuse_ranks(const path& file, std::size_t found, int expected) {
+  fail_hint("the launcher and this sonde must use the same MPI", "{}: found {} ranks in a run of {}",
+            file.string(), found, expected);
+}
+
 // One extraction; the profile that its ranks wrote.
 Json run_once(const Study& study, int ranks, std::int64_t tokens) {
   const path store = study.out / "store", profile = study.out / "profile.json";
@@ -159,40 +164,37 @@ Json run_once(const Study& study, int ranks, std::int64_t tokens) {
             "is MPI installed? --launcher names what starts ranks here");
   Json result = read_json(profile);
   if (result["ranks"].size() != static_cast<std::size_t>(ranks))
-    fail_hint("the launcher and this sonde must use the same MPI", "{}: found {} ranks in a run of {}",
-              profile.string(), result["ranks"].size(), ranks);
+    refuse_ranks(profile, result["ranks"].size(), ranks);
   std::filesystem::remove_all(store);
   std::filesystem::remove(profile);
   return result;
 }
 
-// The rates of one rank, by sonde bench.
-Machine measure_rank(const Study& study) {
-  const path file = study.out / "bench.json";
-  std::vector<std::string> command = {own_program(),
-                                      "bench",
-                                      study.model.string(),
-                                      "--tokens",
-                                      std::to_string(study.document_tokens),
-                                      "--documents",
-                                      std::to_string(std::max<std::int64_t>(1, 8192 / study.document_tokens)),
-                                      "--repeats",
-                                      "3",
-                                      "--store-folder",
-                                      study.out.string(),
-                                      "--json"};
+// The rates of a rank while so many are at work, by sonde bench.
+Machine measure_ranks(const Study& study, int ranks) {
+  const path file = study.out / fmt::format("bench-{}.json", ranks);
+  std::vector<std::string> command = study.launcher(ranks);
+  const std::int64_t documents = std::max<std::int64_t>(1, 4096 / study.document_tokens);
+  command.insert(command.end(),
+                 {own_program(), "bench", study.model.string(), "--tokens",
+                  std::to_string(study.document_tokens), "--documents", std::to_string(documents),
+                  "--repeats", "3", "--store-folder", study.out.string(), "--out", file.string()});
   const std::vector<std::string> shared = shared_options(study);
   command.insert(command.end(), shared.begin(), shared.end());
-  auto environment = environment_of(study, 1);
-  environment["SONDE_RANKS"] = "single";
-  run_child(command, environment, file, "");
+  run_child(command, environment_of(study, ranks), study.out / "run.log",
+            "is MPI installed? --launcher names what starts ranks here");
+  const Json bench = read_json(file);
+  if (const auto found = bench["ranks"].get<std::size_t>(); found != static_cast<std::size_t>(ranks))
+    refuse_ranks(file, found, ranks);
   Machine machine = cpu_machine("this machine", 1, 1, "measured");
-  use_bench(machine, read_json(file), file.string());
+  use_bench(machine, bench, file.string());
   machine.memory = std::int64_t{1} << 60;
+  machine.ranks_per_node = std::min<std::int64_t>(machine.measured_ranks, ranks);
+  machine.nodes = (ranks + machine.ranks_per_node - 1) / machine.ranks_per_node;
   return machine;
 }
 
-MeshPlan predict(const Study& study, Machine machine, int ranks, std::int64_t tokens) {
+MeshPlan predict(const Study& study, const Machine& machine, int ranks, std::int64_t tokens) {
   PlanRequest request;
   request.spec = &study.spec;
   request.work = uniform_work(tokens, study.document_tokens, study.spec, study.options);
@@ -203,8 +205,7 @@ MeshPlan predict(const Study& study, Machine machine, int ranks, std::int64_t to
   request.schema.total_rows = request.work.rows;
   request.schema.n_batches = request.work.batches;
   request.memory.precision = study.precision;
-  machine.ranks_per_node = ranks;
-  share_cores(machine, study.threads, std::max(1u, std::thread::hardware_concurrency()));
+  measure_files(request, study.files, study.spec);
   request.machine = machine;
   const auto size = [&](const char* option) {
     const auto text = study.values[option].as<std::string>();
@@ -258,15 +259,16 @@ struct Series {
   std::vector<std::vector<Measured>> runs;  // [ranks][repeats]
 };
 
-ScalingSeries summarise(const Study& study, const Series& series, const Machine& machine, std::string& csv) {
+ScalingSeries summarise(const Study& study, const Series& series, const std::vector<Machine>& machines,
+                        std::string& csv) {
   ScalingSeries result{series.name, series.meaning, {}};
   double first = 0, first_predicted = 0;
   for (std::size_t i = 0; i < study.ranks.size(); ++i) {
     const int ranks = study.ranks[i];
     const std::int64_t tokens = series.weak ? study.tokens * ranks : study.tokens;
     const Measured m = median(series.runs[i]);
-    const MeshPlan plan = predict(study, machine, ranks, tokens);
-    const double predicted = plan.seconds.total() - plan.seconds.start - plan.seconds.load;
+    const MeshPlan plan = predict(study, machines[i], ranks, tokens);
+    const double predicted = plan.seconds.work();
     const double rate = static_cast<double>(tokens) / m.seconds,
                  predicted_rate = static_cast<double>(tokens) / predicted;
     if (i == 0) first = rate, first_predicted = predicted_rate;
@@ -307,9 +309,11 @@ int run_scale_study(const Arguments& arguments) {
   if (!parse_options(arguments, kHelp, study_options(), {"MODEL"}, values)) return 0;
   if (!values.count("out")) throw UsageError("--out is missing", "--help shows examples");
   const ModelOptions model = read_model_options(values, values["MODEL"].as<std::string>());
-  const ModelSpec spec = read_spec(ModelFiles::open(model.path), model.ignored);
+  const ModelFiles files = ModelFiles::open(model.path);
+  const ModelSpec spec = read_spec(files, model.ignored);
 
   Study study{values,
+              files,
               spec,
               values["out"].as<std::string>(),
               std::filesystem::absolute(model.path),
@@ -337,8 +341,11 @@ int run_scale_study(const Arguments& arguments) {
                              {"weak", "As many documents for each rank as one rank has alone.", true, {}}};
   for (const Series& series : all)
     for (const int ranks : study.ranks) write_ids(study, series.weak ? study.tokens * ranks : study.tokens);
-  fmt::print(stderr, "one rank's rates: sonde bench\n");
-  const Machine machine = measure_rank(study);
+  std::vector<Machine> machines;  // of each number of ranks
+  for (const int ranks : study.ranks) {
+    fmt::print(stderr, "the rates of {} rank{} at once: sonde bench\n", ranks, ranks == 1 ? "" : "s");
+    machines.push_back(measure_ranks(study, ranks));
+  }
   for (Series& series : all) series.runs.resize(study.ranks.size());
   for (std::int64_t repeat = 0; repeat < repeats; ++repeat)
     for (std::size_t i = 0; i < study.ranks.size(); ++i)
@@ -364,7 +371,7 @@ int run_scale_study(const Arguments& arguments) {
       {"repeats", std::to_string(repeats)}};
   for (const Phase phase : kShown) report.phases.emplace_back(name(phase));
   std::string csv = csv_head();
-  for (const Series& series : all) report.series.push_back(summarise(study, series, machine, csv));
+  for (const Series& series : all) report.series.push_back(summarise(study, series, machines, csv));
   write_file_atomically(study.out / "scaling.csv", csv);
   write_scaling_report(study.out / "report.html", report);
   for (const Series& series : all)

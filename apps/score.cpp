@@ -309,7 +309,7 @@ int run_score(const Arguments& arguments, Communicator& world) {
   check_edits(edits.edits, spec, work.inputs, plan);
 
   const auto backend = make_backend(values, {}, mesh.local);
-  const Model model = load_model(model_options, load_options(model_options, true, mesh), *backend,
+  const Model model = load_model(model_options, load_options(model_options, {}, mesh), *backend,
                                  {.tokens = plan.largest_batch, .logits = true});
   say_sums(model, speaks);
   const RunIdentity run = run_identity(model_options, *backend, model);

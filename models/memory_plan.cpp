@@ -33,9 +33,9 @@ void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpe
     const std::int64_t prepared = kept ? bytes_of(dtype, count) : count * value;
     if (row.part == Part::embed) {
       if (stage.first()) plan.tables += bytes_of(dtype, count);
-      if (options.head && stage.last() && spec.tied_head) weights[{-1, -1, Part::head}] += prepared;
+      if (options.run.head && stage.last() && spec.tied_head) weights[{-1, -1, Part::head}] += prepared;
     } else if (row.part == Part::head) {
-      if (options.head) weights[{-1, -1, Part::head}] += prepared;
+      if (options.run.head) weights[{-1, -1, Part::head}] += prepared;
     } else if (row.part == Part::router || is_block_linear(row.part)) {
       weights[{row.layer, row.expert, stacked_as(row.part)}] += prepared;
     } else {
@@ -79,7 +79,7 @@ DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, c
   if (plan.has < 0) return {};
   const Communicator *group = options.tensor_group, *stages = options.stages;
   const TensorShard shard = TensorShard::of(whole, group ? group->rank() : 0, group ? group->size() : 1);
-  const Stage stage = Stage::of(whole, stages ? stages->rank() : 0, stages ? stages->size() : 1);
+  const Stage stage = Stage::of(whole, stages ? stages->rank() : 0, stages ? stages->size() : 1, options.run);
   const ModelSpec spec = shard.part_of(whole);
   add_weights(plan, files, whole, shard, stage, options);
   // Two buffers of captured rows are as wide as the widest point.

@@ -149,21 +149,21 @@ void build(Model& model, const std::vector<TensorRow>& table, WeightSource& sour
     model.own_blocks.push_back(builder.block(l));
   if (!stage.last()) return;
   model.ln_final = builder.norm(Part::ln_final, Part::ln_final_bias);
-  if (options.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
+  if (options.run.head) model.head = builder.weight({model.spec.tied_head ? Part::embed : Part::head});
 }
 
 // A stored tensor, a stack of experts once.
 struct Stored {
   const FileTensor* tensor;
-  bool here;  // this stage has it; of two that have it, the first
+  bool here;  // this stage reads its bytes
 };
 
 std::vector<Stored> stored_tensors(const Model& model, const std::vector<TensorRow>& table) {
   std::vector<Stored> tensors;
   for (const TensorRow& row : table)
     if (row.expert <= 0 || !row.stacked)
-      tensors.push_back({&find_tensor(model.files, row, model.spec.n_experts),
-                         row.part == Part::embed ? model.stage.first() : model.stage.has(row, model.spec)});
+      tensors.push_back(
+          {&find_tensor(model.files, row, model.spec.n_experts), model.stage.fingerprints(row, model.spec)});
   return tensors;
 }
 
@@ -250,7 +250,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
   model.stages = options.stages;
   model.device_ranks = join_devices(ranks, backend, model.sums);
   model.shard = TensorShard::of(model.spec, ranks.rank(), ranks.size());
-  model.stage = Stage::of(model.spec, stages.rank(), stages.size());
+  model.stage = Stage::of(model.spec, stages.rank(), stages.size(), options.run);
   model.fingerprint = fingerprint_of(model, table, ranks, stages);
   const auto source = file_weights(model.files, model.spec.n_experts);
   model.embed = backend.on_device(embedding_rows(model, table, *source), model.embed_memory.buffer);
@@ -265,7 +265,7 @@ Model Model::random(const ModelSpec& spec, const LoadOptions& options, std::uint
   model.name = spec.family + "-random";
   model.fingerprint = fmt::format("random-{}", seed);
   model.shard = TensorShard::of(spec, 0, 1);
-  model.stage = Stage::of(spec, 0, 1);
+  model.stage = Stage::of(spec, 0, 1, options.run);
   const auto source = random_weights(seed);
   const std::vector<TensorRow> table = name_tensors(spec, gguf_names());
   model.embed_memory = make_tensor(DType::f32, {spec.vocab, spec.d_model});

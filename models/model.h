@@ -25,7 +25,7 @@ struct LoadOptions {
   WeightFormat weights = WeightFormat::as_stored;
   WeightsInMemory in_memory = WeightsInMemory::prepared;
   IgnoredKeys ignored;
-  bool head = true;                      // false: logits are never asked for, the head is not prepared
+  RunPart run;                           // what is never run of the model is not prepared
   Communicator* tensor_group = nullptr;  // ranks that share the model's layers; null: this one has them whole
   Communicator* stages = nullptr;        // ranks that have some of the layers each; null: this one has all
 };

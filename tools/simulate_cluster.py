@@ -8,6 +8,7 @@ b bytes takes alpha + b / beta), and write each chunk beside the next one's forw
 A node fails at random: the run ends, what is committed stays, all start again and load the model.
 
   simulate_cluster.py --profile one.json --ranks 1,2,4 --cores 2 --measured 2=two.json,4=four.json
+  simulate_cluster.py --plan 1=plan-1.json,2=plan-2.json --ranks 1,2    # each with the rates of so many ranks at once
   simulate_cluster.py --plan plan.json --ranks 8,64,256,1024 --straggler-share 0.01 --straggler-slowdown 2 \\
       --filesystem 10e9 --node-mtbf-hours 20000 --restart-seconds 120
 """
@@ -167,9 +168,11 @@ def run_of_plan(path):
         plan = json.load(f)
     best, work = plan["best"], plan["work"]
     size = best["tensor"] * best["pipeline"]
-    share = work["batches"] / best["data"]
+    shard_rows = max(1, (1 << 30) * work["rows"] / plan["store"]["row_bytes"])
+    chunks = len(cut_chunks(work["batches"], work["rows"], shard_rows)) if best["data"] > 1 else 1
+    share = work["batches"] * math.ceil(chunks / best["data"]) / chunks  # of the replica that takes most chunks
     return {"tokens": work["tokens"], "rows": work["rows"], "batches": work["batches"], "threads": 0,
-            "shard_rows": max(1, (1 << 30) * work["rows"] / plan["store"]["row_bytes"]),
+            "shard_rows": shard_rows,
             "batch_tokens": work["tokens"] / work["batches"],
             "batch_seconds": (best["seconds"]["forward"] + best["seconds"]["capture"]) * size / share,
             "batch_bytes": plan["store"]["bytes"] / work["batches"], "load_seconds": best["seconds"]["load"],
@@ -180,7 +183,7 @@ def parse(arguments):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = p.add_mutually_exclusive_group(required=True)
     source.add_argument("--profile", help="of one rank: sonde extract ... --profile FILE")
-    source.add_argument("--plan", help="JSON of sonde plan")
+    source.add_argument("--plan", help="JSON of sonde plan; or of several, each for so many ranks: 2=FILE,4=FILE")
     p.add_argument("--ranks", default="1,2,4", help="numbers of ranks")
     p.add_argument("--tensor", type=int, default=1)
     p.add_argument("--pipeline", type=int, default=1)
@@ -212,11 +215,29 @@ def measured_seconds(path):
     return max(sum(s for phase, s in rank["seconds"].items() if phase not in ("other", "load")) for rank in ranks)
 
 
+def by_ranks(text):
+    return dict(pair.split("=", 1) for pair in text.split(","))
+
+
+def runs_of(options, counts):
+    """What goes in, for each number of ranks."""
+    if options.profile:
+        return dict.fromkeys(counts, run_of_profile(options.profile))
+    if "=" not in options.plan:
+        return dict.fromkeys(counts, run_of_plan(options.plan))
+    plans = by_ranks(options.plan)
+    for n in counts:
+        if n not in plans:
+            sys.exit(f"simulate_cluster.py: --plan: found plans for {', '.join(plans)} ranks, expected one for {n}")
+    return {n: run_of_plan(plans[n]) for n in counts}
+
+
 def main(arguments):
     options = parse(arguments)
-    run = run_of_profile(options.profile) if options.profile else run_of_plan(options.plan)
-    results = [simulate(run, int(n), options) for n in options.ranks.split(",")]
-    real = dict(pair.split("=", 1) for pair in options.measured.split(",")) if options.measured else {}
+    counts = options.ranks.split(",")
+    runs = runs_of(options, counts)
+    results = [simulate(runs[n], int(n), options) for n in counts]
+    real = by_ranks(options.measured) if options.measured else {}
     for result in results:
         first = results[0]
         result["speedup"] = first["seconds"] / result["seconds"]

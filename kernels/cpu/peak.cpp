@@ -42,6 +42,11 @@ double measure_gemm_peak_gflops(CpuPath path, Precision precision, int threads, 
                  [&](int) { return kernel.peak(iterations); });
 }
 
+AttentionTile cpu_attention_tile() {
+  const cpu::GemmKernel& scores = cpu::kernels_of(best_cpu_path()).scores;
+  return {scores.mr, scores.nr};
+}
+
 double measure_read_bandwidth_gbs(int threads, double seconds) {
   constexpr std::int64_t kBytes = std::int64_t{512} << 20, kFloats = kBytes / 4;
   const Buffer memory(kBytes);

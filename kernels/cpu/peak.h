@@ -14,4 +14,10 @@ double measure_gemm_peak_gflops(CpuPath path, Precision precision, int threads, 
 // least).
 double measure_read_bandwidth_gbs(int threads, double seconds);
 
+// What attention multiplies whole: so many queries by so many keys, where one of them sees one.
+struct AttentionTile {
+  std::int64_t rows = 1, keys = 1;
+};
+AttentionTile cpu_attention_tile();  // of the best path
+
 }  // namespace sonde

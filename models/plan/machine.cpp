@@ -33,8 +33,8 @@ void assume_site(Machine& m) {
 }  // namespace
 
 std::vector<Assumption*> Machine::assumptions() {
-  return {&products,   &attention, &rows,         &weights, &capture,         &load, &disk,
-          &filesystem, &link,      &link_latency, &network, &network_latency, &start};
+  return {&products,   &attention, &attention_query, &rows,    &weights,         &capture, &load, &disk,
+          &filesystem, &link,      &link_latency,    &network, &network_latency, &start};
 }
 
 std::span<const GpuKind> gpu_kinds() { return kGpus; }
@@ -62,6 +62,7 @@ Machine gpu_machine(const GpuKind& kind, Precision precision) {
   m.memory = kind.memory;
   m.products = {"products", peak * fraction, "FLOP/s", of(fraction, sheet)};
   m.attention = {"attention", peak * attends, "FLOP/s", of(attends, sheet)};
+  m.attention_query = {"attention, a query", 0, "s a head", "assumed: nothing beside the FLOPs"};
   m.rows = {"norms, sums", kind.bandwidth * 0.6, "B/s", of(0.6, memory)};
   m.weights = {"weights, read", kind.bandwidth * 0.8, "B/s", of(0.8, memory)};
   m.capture = {"capture", 5e9, "B/s", "assumed: copy to the host, sums, narrowing"};
@@ -82,6 +83,8 @@ Machine cpu_machine(const std::string& name, double gemm_peak, double bandwidth,
                     memory = fmt::format("{:.1f} GB/s ({})", bandwidth * 1e-9, source);
   m.products = {"products", gemm_peak * 0.65, "FLOP/s", of(0.65, peak)};
   m.attention = {"attention", gemm_peak * 0.4, "FLOP/s", of(0.4, peak)};
+  m.attention_query = {"attention, a query", 0.2e-6, "s a head", kAssumed};
+  m.tile = cpu_attention_tile();
   m.rows = {"norms, sums", bandwidth, "B/s", of(1, memory)};
   m.weights = {"weights, read", bandwidth, "B/s", of(1, memory)};
   m.capture = {"capture", 1.5e9, "B/s", "assumed: sums, narrowing"};
@@ -89,7 +92,7 @@ Machine cpu_machine(const std::string& name, double gemm_peak, double bandwidth,
   m.disk = {"writer", 0.5e9, "B/s a rank", kAssumed};
   m.link = {"link inside a node", 2e9, "B/s a rank", "assumed: shared memory"};
   m.link_latency = {"link latency", 20e-6, "s a message", kAssumed};
-  m.start = {"start", 0.3, "s", "assumed: launcher, tokenizer"};
+  m.start = {"start", 0.1, "s", "assumed: the tokenizer"};
   assume_site(m);
   m.filesystem.value = 1e9;
   m.network.value = 1e9;
@@ -101,25 +104,62 @@ void use_bench(Machine& m, const Json& bench, const std::string& file) {
   if (!bench.is_object() || rates == bench.end() || !rates->is_object())
     fail_hint("make it by `sonde bench MODEL --json > FILE`",
               "{}: key rates: found nothing, expected an object", file);
-  const auto take = [&](const char* key, Assumption& into) {
-    const auto at = rates->find(key);
-    if (at == rates->end() || at->is_null()) return;  // not measured: the assumption stays
+  const auto number = [&](const Json& in, const std::string& key, double& into) {
+    const auto at = in.find(key);
+    if (at == in.end() || at->is_null()) return false;  // not measured: the assumption stays
     if (!at->is_number() || !(at->get<double>() > 0) || !std::isfinite(at->get<double>()))
-      fail("{}: key rates.{}: found {}, expected a number above 0", file, key, at->dump());
-    into.value = at->get<double>();
-    into.source = "measured: " + file;
+      fail("{}: key {}{}: found {}, expected a number above 0", file, &in == &bench ? "" : "rates.", key,
+           at->dump());
+    into = at->get<double>();
+    return true;
+  };
+  double ranks = 1, tile_rows = 1, tile_keys = 1;
+  number(bench, "ranks_per_node", ranks);
+  m.measured_ranks = static_cast<std::int64_t>(std::min(ranks, 1e9));
+  const std::string source =
+      ranks > 1 ? fmt::format("measured: {}, {} ranks of a node at once", file, m.measured_ranks)
+                : fmt::format("measured: {}", file);
+  const auto take = [&](const char* key, Assumption& into) {
+    const bool found = number(*rates, key, into.value);
+    if (found) into.source = source;
+    return found;
   };
   take("products_flops", m.products);
-  take("attention_flops", m.attention);
+  if (take("attention_flops", m.attention)) {
+    number(*rates, "attention_tile_rows", tile_rows);
+    number(*rates, "attention_tile_keys", tile_keys);
+    m.tile = {static_cast<std::int64_t>(std::min(tile_rows, 1e6)),
+              static_cast<std::int64_t>(std::min(tile_keys, 1e6))};
+    if (!take("attention_query_seconds", m.attention_query)) m.attention_query.value = 0;
+  }
   take("rows_bytes", m.rows);
   take("weights_bytes", m.weights);
   take("capture_bytes", m.capture);
   take("load_bytes", m.load);
   take("disk_bytes", m.disk);
+  take("link_bytes", m.link);
+  take("link_latency_seconds", m.link_latency);
   take("start_seconds", m.start);
-  Assumption crowded{"crowded", 1, "", ""};
-  take("crowded", crowded);
-  m.crowded = crowded.value;
+  number(*rates, "crowded", m.crowded);
+}
+
+void share_cores(Machine& m, std::int64_t threads, std::int64_t cores) {
+  // The part of its speed alone that each of n ranks has.
+  const auto part_of = [&](std::int64_t n) {
+    const std::int64_t wanted = threads * n, busy = std::min(wanted, cores);
+    const double part = static_cast<double>(busy) / static_cast<double>(wanted);
+    if (cores <= threads) return part;
+    return part * (1 + (m.crowded - 1) * static_cast<double>(busy - std::min(busy, threads)) /
+                           static_cast<double>(cores - threads));
+  };
+  const double part = part_of(m.ranks_per_node) / part_of(m.measured_ranks);
+  if (part == 1) return;
+  for (Assumption* rate : {&m.products, &m.attention, &m.rows, &m.weights, &m.capture, &m.load, &m.disk}) {
+    rate->value *= part;
+    rate->source +=
+        fmt::format(", x {:.2g}: {} threads on {} cores", part, threads * m.ranks_per_node, cores);
+  }
+  m.attention_query.value /= part;
 }
 
 }  // namespace sonde

@@ -7,6 +7,7 @@
 
 #include "io/json.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/peak.h"
 
 namespace sonde {
 
@@ -22,7 +23,8 @@ struct Machine {
   std::int64_t nodes = 1, ranks_per_node = 1;
   std::int64_t memory = 0;                   // bytes of a rank
   Assumption products;                       // FLOP/s in linear layers
-  Assumption attention;                      // FLOP/s in attention
+  Assumption attention;                      // FLOP/s in attention, of whole tiles
+  Assumption attention_query;                // seconds of a query and head beside them
   Assumption rows;                           // bytes/s of the steps between
   Assumption weights;                        // bytes/s at which memory gives the weights, once a batch
   Assumption capture;                        // bytes/s from the forward into the store's buffers, float32
@@ -32,6 +34,8 @@ struct Machine {
   Assumption link, network;                  // bytes/s that a rank sends inside its node, between nodes
   Assumption link_latency, network_latency;  // seconds of a message
   Assumption start;                          // seconds before a rank loads: launcher, options, tokenizer
+  AttentionTile tile;
+  std::int64_t measured_ranks = 1;  // of a node, at work when the rates were measured
   double crowded = 1;  // a rank's speed while all cores of its node work, against that of one alone
 
   std::int64_t ranks() const { return nodes * ranks_per_node; }
@@ -51,5 +55,8 @@ Machine gpu_machine(const GpuKind& kind, Precision precision);
 Machine cpu_machine(const std::string& name, double gemm_peak, double bandwidth, const std::string& source);
 // Replaces what the JSON of `sonde bench` measured. Errors name `file` and the key.
 void use_bench(Machine& machine, const Json& bench, const std::string& file);
+// Ranks of so many threads on each node with so many cores, where another number was measured: those that
+// have more threads than there are cores take turns.
+void share_cores(Machine& machine, std::int64_t threads, std::int64_t cores);
 
 }  // namespace sonde

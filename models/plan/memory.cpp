@@ -34,7 +34,10 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
                             const MemoryOptions& options, const PlanMesh& mesh, std::int64_t index,
                             std::vector<MemoryKind>& kinds) {
   const ModelSpec share = tensor_share(spec, mesh.tensor);
-  const Stage stage = Stage::of(spec, static_cast<int>(index), static_cast<int>(mesh.pipeline));
+  std::vector<Site> sites;
+  for (const StoreSite& site : schema.sites) sites.push_back(site.site);
+  const Stage stage = Stage::of(spec, static_cast<int>(index), static_cast<int>(mesh.pipeline),
+                                run_part_of(spec, sites, work.tokens, work.rows));
   const bool first = stage.first(), last = stage.last();
   bool logits = false, scores = false;
   std::int64_t widest = 0;  // values of a captured row
@@ -61,11 +64,12 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
     add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
     add("driver's context", kContextBytes);
   } else {
-    if (last) add("staging buffers", open_blocks_memory(schema, shard_rows_of(schema, work, mesh.ranks())));
+    if (last) add("staging buffers", open_blocks_memory(schema, open_rows(schema, work, mesh.ranks())));
     add("rows for the writer", captures_under_way(work, schema, stage));
     // Pages of the file that the loader has read stay with the process until somebody needs the memory.
     const std::int64_t embedding = share.vocab * spec.d_model * options.embed_bytes;
-    add("model file, mapped", (options.file_bytes - embedding) * stage.layers.size() / spec.n_layers +
+    const std::int64_t looked_at = (last ? spec.n_layers : stage.layers.end) - stage.layers.begin;
+    add("model file, mapped", (options.file_bytes - embedding) * looked_at / spec.n_layers +
                                   (first || (last && logits && spec.tied_head) ? embedding : 0) -
                                   (first ? embedding : 0));
     add("program", kProgramBytes);
@@ -110,6 +114,10 @@ std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, s
       bytes += values * (is_block_linear(row.part) ? prepared : 4);
   }
   return bytes + (head ? share.vocab * spec.d_model * prepared : 0);
+}
+
+std::int64_t embedding_load(const ModelSpec& spec, Precision precision) {
+  return spec.vocab * spec.d_model * bytes_of(dtype_of(precision), 1);
 }
 
 std::int64_t cache_bytes(const ModelSpec& spec, std::int64_t tokens) {

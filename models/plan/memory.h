@@ -40,6 +40,8 @@ std::vector<MemoryKind> rank_memory(const ModelSpec& spec, const Work& work, con
 // Weights alone: all prepared matrices, norms and biases of a stage, without the embedding.
 std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
                           const Stage& stage, bool head);
+// What looking through the embedding table, for numbers that are none, counts beside prepared weights.
+std::int64_t embedding_load(const ModelSpec& spec, Precision precision);
 std::int64_t cache_bytes(const ModelSpec& spec, std::int64_t tokens);  // keys and values, float32
 
 }  // namespace sonde

@@ -11,117 +11,151 @@
 namespace sonde {
 namespace {
 
-// Time and bytes of one rank for the documents that its data group runs.
-struct Parts {
-  double share;   // of all documents, for the data group that takes most
-  double layers;  // of the layers, for the stage that has most
-  double batches;
-};
-
-Parts parts_of(const PlanRequest& r, const PlanMesh& mesh) {
-  // Groups take whole chunks: the last one may wait for a chunk that another has begun.
-  const auto chunks = static_cast<double>(mesh.data > 1 ? chunks_of(r.schema, r.work) : 1);
-  Parts parts;
-  parts.share = std::ceil(chunks / static_cast<double>(mesh.data)) / chunks;
-  const std::int64_t layers = r.spec->n_layers;
-  parts.layers = std::ceil(static_cast<double>(layers) / static_cast<double>(mesh.pipeline)) /
-                 static_cast<double>(layers);
-  parts.batches = std::max(1.0, parts.share * static_cast<double>(r.work.batches));
-  return parts;
-}
-
 std::vector<Site> sites_of(const StoreSchema& schema) {
   std::vector<Site> sites;
   for (const StoreSite& site : schema.sites) sites.push_back(site.site);
   return sites;
 }
 
-// The last one: none has more layers.
-Stage fullest_stage(const ModelSpec& spec, const PlanMesh& mesh) {
-  const auto stages = static_cast<int>(mesh.pipeline);
-  return Stage::of(spec, stages - 1, stages);
-}
-
-double forward_seconds(const PlanRequest& r, const PlanMesh& mesh, const Parts& parts) {
-  const Machine& m = r.machine;
-  const ModelSpec share = tensor_share(*r.spec, mesh.tensor);
-  const std::vector<Site> sites = sites_of(r.schema);
-  Flops flops = flops_of(share, r.work, sites);
-  if (r.spec->n_experts > 0)  // a token's experts are spread over the ranks
-    flops.linear = flops_of(*r.spec, r.work, sites).linear / static_cast<double>(mesh.tensor);
-  const auto weights =
-      static_cast<double>(weight_bytes(*r.spec, r.memory, mesh.tensor, fullest_stage(*r.spec, mesh), false));
-  const double products = std::max(flops.linear * parts.layers * parts.share / m.products.value,
-                                   parts.batches * weights / m.weights.value);
-  const double seconds = products + flops.attention * parts.layers * parts.share / m.attention.value +
-                         row_bytes_of(share, r.work, sites) * parts.layers * parts.share / m.rows.value +
-                         flops.head * parts.share / m.products.value;
-  // A pipeline fills and empties once: stages - 1 batches' time.
-  return seconds * (1 + static_cast<double>(mesh.pipeline - 1) / parts.batches);
-}
-
-// What a rank sends or receives: two all-reduces a layer and one for the embedding (a ring's 2 (t - 1) / t of
-// the bytes), and the residual stream over each border between stages.
-double communicate(const PlanRequest& r, const PlanMesh& mesh, const Parts& parts, LinkBytes& links) {
-  const Machine& m = r.machine;
-  const std::vector<Site> sites = sites_of(r.schema);
-  const auto t = static_cast<double>(mesh.tensor);
-  const double stream = parts.share * static_cast<double>(r.work.tokens) * 4 *
-                        static_cast<double>(r.spec->d_model);  // bytes of [T, D] over all batches
-  const double layers = parts.layers * static_cast<double>(layers_needed(*r.spec, sites));
-  double seconds = 0;
-  if (mesh.tensor > 1) {
-    double bytes = (2 * layers + 1) * stream * 2 * (t - 1) / t;
-    if (wants_logits(sites))  // column slabs to the rank that writes the row
-      bytes += parts.share * static_cast<double>(r.work.rows) * 4 * static_cast<double>(r.spec->vocab) *
-               (t - 1) / t / t;
-    const bool inside = mesh.tensor <= m.ranks_per_node;
-    const double messages = parts.batches * (2 * layers + 1) * 2 * (t - 1);
-    (inside ? links.inside : links.between) += bytes;
-    seconds += bytes / (inside ? m.link : m.network).value +
-               messages * (inside ? m.link_latency : m.network_latency).value;
+// A rank of one stage, for the documents that its data group runs.
+class StagePlan {
+ public:
+  StagePlan(const PlanRequest& request, const PlanMesh& mesh, std::int64_t index)
+      : r_(request), m_(request.machine), mesh_(mesh), sites_(sites_of(request.schema)) {
+    // Groups take whole chunks: the last one may wait for a chunk that another has begun.
+    const auto chunks = static_cast<double>(mesh.data > 1 ? chunks_of(r_.schema, r_.work) : 1);
+    share_ = std::ceil(chunks / static_cast<double>(mesh.data)) / chunks;
+    batches_ = std::max(1.0, share_ * static_cast<double>(r_.work.batches));
+    stage_ = Stage::of(*r_.spec, static_cast<int>(index), static_cast<int>(mesh.pipeline),
+                       run_part_of(*r_.spec, sites_, r_.work.tokens, r_.work.rows));
+    forward_ = forward_seconds();
+    communication_ = communicate();
+    if (stage_.last())  // the writer's: the rows of all stages
+      capture_ = captured_bytes_of(*r_.spec, r_.work, sites_) * share_ / static_cast<double>(mesh.tensor) /
+                 m_.capture.value;
   }
-  if (mesh.pipeline > 1) {
-    const bool inside = mesh.tensor * mesh.pipeline <= m.ranks_per_node;
-    // The rank that writes receives the stream and the other stages' captured rows.
-    const auto stages = static_cast<double>(mesh.pipeline);
-    const double bytes =
-        stream + captured_bytes_of(*r.spec, r.work, sites) * parts.share * (stages - 1) / stages;
-    (inside ? links.inside : links.between) += bytes;
-    seconds += bytes / (inside ? m.link : m.network).value +
-               parts.batches * (inside ? m.link_latency : m.network_latency).value;
+
+  double seconds() const { return forward_ + communication_ + capture_; }
+  double forward() const { return forward_; }
+  double communication() const { return communication_; }
+  double capture() const { return capture_; }
+  double batches() const { return batches_; }
+  double share() const { return share_; }
+  const LinkBytes& links() const { return links_; }
+  double load_bytes() const {
+    const std::int64_t looked_at =
+        stage_.first() ? embedding_load(tensor_share(*r_.spec, mesh_.tensor), r_.memory.precision) : 0;
+    return static_cast<double>(looked_at + weight_bytes(*r_.spec, r_.memory, mesh_.tensor, stage_,
+                                                        stage_.last() && wants_logits(sites_)));
   }
-  return seconds;
-}
+
+ private:
+  double forward_seconds() const {
+    const ModelSpec share = tensor_share(*r_.spec, mesh_.tensor);
+    const Flops own = flops_of(share, r_.work, sites_, m_.tile, stage_.layers);
+    double linear = own.linear;
+    if (r_.spec->n_experts > 0)  // a token's experts are spread over the ranks
+      linear = flops_of(*r_.spec, r_.work, sites_, m_.tile, stage_.layers).linear /
+               static_cast<double>(mesh_.tensor);
+    const auto weights = static_cast<double>(weight_bytes(*r_.spec, r_.memory, mesh_.tensor, stage_, false));
+    const double products =
+        std::max(linear * share_ / m_.products.value, batches_ * weights / m_.weights.value);
+    const double queries =
+        static_cast<double>(r_.work.tokens * share.n_heads) * static_cast<double>(stage_.layers.size());
+    return products + share_ * (own.head / m_.products.value + own.attention / m_.attention.value +
+                                queries * m_.attention_query.value +
+                                row_bytes_of(share, r_.work, sites_) * part_of_layers() / m_.rows.value);
+  }
+
+  // What a rank sends or receives: two all-reduces a layer and one for the embedding (a ring's 2 (t - 1) / t
+  // of the bytes), and the residual stream over each border between stages.
+  double communicate() {
+    const auto t = static_cast<double>(mesh_.tensor);
+    const double stream = share_ * static_cast<double>(r_.work.tokens) * 4 *
+                          static_cast<double>(r_.spec->d_model);  // bytes of [T, D] over all batches
+    double seconds = 0;
+    if (mesh_.tensor > 1) {
+      const double sums = 2 * static_cast<double>(stage_.layers.size()) + (stage_.first() ? 1 : 0);
+      double bytes = sums * stream * 2 * (t - 1) / t;
+      if (stage_.last() && wants_logits(sites_))  // column slabs to the rank that writes the row
+        bytes += share_ * static_cast<double>(r_.work.rows) * 4 * static_cast<double>(r_.spec->vocab) *
+                 (t - 1) / t / t;
+      seconds += over(mesh_.tensor, bytes, batches_ * sums * 2 * (t - 1));
+    }
+    if (mesh_.pipeline > 1) {
+      // The rank that writes receives the stream and the other stages' captured rows; what they send it is
+      // counted there.
+      double bytes = stream;
+      if (stage_.last())
+        bytes += captured_bytes_of(*r_.spec, r_.work, sites_) * share_ * (1 - part_of_layers());
+      seconds += over(mesh_.tensor * mesh_.pipeline, bytes, batches_);
+    }
+    return seconds;
+  }
+
+  // Seconds of so many bytes and messages among ranks that are neighbours.
+  double over(std::int64_t neighbours, double bytes, double messages) {
+    const bool inside = neighbours <= m_.ranks_per_node;
+    (inside ? links_.inside : links_.between) += bytes;
+    return bytes / (inside ? m_.link : m_.network).value +
+           messages * (inside ? m_.link_latency : m_.network_latency).value;
+  }
+
+  double part_of_layers() const {
+    const auto all = static_cast<double>(std::max<std::int64_t>(1, layers_needed(*r_.spec, sites_)));
+    return mesh_.pipeline == 1 ? 1 : static_cast<double>(stage_.layers.size()) / all;
+  }
+
+  const PlanRequest& r_;
+  const Machine& m_;
+  const PlanMesh mesh_;
+  const std::vector<Site> sites_;
+  double share_ = 1;  // of all documents, for the data group that takes most
+  double batches_ = 1;
+  Stage stage_;
+  double forward_ = 0, communication_ = 0, capture_ = 0;
+  LinkBytes links_;
+};
 
 }  // namespace
 
 MeshPlan plan_mesh(const PlanRequest& r, const PlanMesh& mesh) {
   const Machine& m = r.machine;
-  const Parts parts = parts_of(r, mesh);
   MeshPlan plan;
   plan.mesh = mesh;
   plan.memory = rank_memory(*r.spec, r.work, r.schema, r.memory, mesh);
   // A disk that is slower than the forward fills all buffers.
   const std::int64_t buffers =
-      m.gpu ? 0
-            : store_memory(r.schema) -
-                  open_blocks_memory(r.schema, shard_rows_of(r.schema, r.work, mesh.ranks()));
+      m.gpu
+          ? 0
+          : store_memory(r.schema) - open_blocks_memory(r.schema, open_rows(r.schema, r.work, mesh.ranks()));
   plan.fits = plan.bytes() + buffers <= m.memory;
 
-  // Of a pipeline's stages the last one writes.
-  const auto replicas = static_cast<double>(mesh.data), group = static_cast<double>(mesh.tensor);
-  const auto prepared = static_cast<double>(weight_bytes(
-      *r.spec, r.memory, mesh.tensor, fullest_stage(*r.spec, mesh), wants_logits(sites_of(r.schema))));
+  // The slowest stage sets the pace; before its first batch and behind its last the others have one each.
+  std::vector<StagePlan> stages;
+  for (std::int64_t i = 0; i < mesh.pipeline; ++i) stages.emplace_back(r, mesh, i);
+  const StagePlan& slowest = *std::ranges::max_element(stages, {}, &StagePlan::seconds);
+  double others = 0, loaded = 0;
+  for (const StagePlan& stage : stages) {
+    if (&stage != &slowest) others += stage.seconds() / stage.batches();
+    loaded = std::max(loaded, stage.load_bytes());
+    plan.links.inside = std::max(plan.links.inside, stage.links().inside);
+    plan.links.between = std::max(plan.links.between, stage.links().between);
+  }
+  const double share = slowest.share(), group = static_cast<double>(mesh.tensor);
   PhaseTimes& s = plan.seconds;
   s.start = m.start.value;
   // Every data group reads the model once.
-  s.load = std::max(prepared / m.load.value, r.model_bytes * replicas / m.filesystem.value);
-  s.forward = forward_seconds(r, mesh, parts);
-  s.communication = communicate(r, mesh, parts, plan.links);
-  s.capture = captured_bytes_of(*r.spec, r.work, sites_of(r.schema)) * parts.share / group / m.capture.value;
+  s.load =
+      std::max(loaded / m.load.value, r.model_bytes * static_cast<double>(mesh.data) / m.filesystem.value);
+  s.forward = slowest.forward();
+  s.communication = slowest.communication() + others;  // waiting for other stages included
+  s.capture = slowest.capture();
   const double store = plan_store(r.schema, r.work, mesh.ranks(), 8).total();
-  s.write = std::max(store * parts.share / group / m.disk.value, store / m.filesystem.value);
+  // On average half of the open blocks is left.
+  s.finish = static_cast<double>(open_blocks_memory(r.schema, open_rows(r.schema, r.work, mesh.ranks()))) /
+             2 / group / m.disk.value;
+  s.write = std::max(store * share / group / m.disk.value, store / m.filesystem.value);
   plan.tokens_per_second = static_cast<double>(r.work.tokens) / s.total();
   return plan;
 }

@@ -13,11 +13,15 @@
 
 namespace sonde {
 
-// Seconds of the slowest rank. The writer works beside the forward: the longer of the two counts.
+// Seconds of the slowest rank. The writer works beside the forward, but for what has not filled a block when
+// that ends: the longer of the two counts.
 struct PhaseTimes {
-  double start = 0, load = 0, forward = 0, communication = 0, capture = 0, write = 0;
+  double start = 0, load = 0, forward = 0, communication = 0, capture = 0, finish = 0, write = 0;
   double compute() const { return forward + communication + capture; }
-  double total() const { return start + load + (compute() > write ? compute() : write); }
+  double work() const {
+    return compute() + finish > write ? compute() + finish : write;
+  }  // once it is loaded
+  double total() const { return start + load + work(); }
 };
 
 struct LinkBytes {  // that one rank sends in all

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "io/store/open_store.h"
+
 namespace sonde {
 namespace {
 
 // Sizes of what HDF5 and JSON put around the values, of a site in a shard, and of a file.
 constexpr double kPage = 4096, kFileBytes = 6000, kSiteBytes = 2100, kBatchSumsBytes = 500, kShardLine = 220,
-                 kDocumentLine = 22, kVirtualBytes = 110, kManifestBytes = 3000, kChecksumBlock = 4 << 20;
+                 kDocumentLine = 22, kVirtualBytes = 110, kManifestBytes = 3000;
 constexpr std::int64_t kChunks = 64;
 
 double statistics_values(const StoreSite& site) {
@@ -38,6 +40,20 @@ std::int64_t shard_rows_of(const StoreSchema& schema, const Work& work, std::int
   return std::min(work.rows, most_shard_rows(schema));
 }
 
+std::int64_t open_rows(const StoreSchema& schema, const Work& work, std::int64_t writers) {
+  std::int64_t widest = 1;
+  for (const StoreSite& site : schema.sites) widest = std::max(widest, bytes_of(schema.dtype, site.width()));
+  const std::int64_t block = std::max<std::int64_t>(1, plan_blocks(schema).bytes / widest),
+                     batch = divide_up(work.rows, work.batches), shard = shard_rows_of(schema, work, writers);
+  std::int64_t most = 0, open = 0;
+  for (std::int64_t row = 0; row < shard && most < block; row += batch) {
+    const std::int64_t filled = open + std::min(batch, shard - row);
+    most = std::max(most, filled < block ? filled : open > 0 ? block : filled % block);
+    open = filled % block;
+  }
+  return most;
+}
+
 StorePlan plan_store(const StoreSchema& schema, const Work& work, std::int64_t writers,
                      double document_id_bytes) {
   StorePlan plan;
@@ -47,7 +63,7 @@ StorePlan plan_store(const StoreSchema& schema, const Work& work, std::int64_t w
   for (const StoreSite& site : schema.sites) statistics += 24 * statistics_values(site);
   const auto shards = static_cast<double>(plan.shards), sites = static_cast<double>(schema.sites.size());
   plan.overhead += shards * (kFileBytes + sites * (kSiteBytes + kPage / 2) + statistics);
-  plan.overhead += plan.rows / kChecksumBlock * 4;
+  plan.overhead += plan.rows / static_cast<double>(kChecksumBlock) * 4;
   if (writers > 1)
     plan.overhead += static_cast<double>(work.batches) * statistics + shards * sites * kBatchSumsBytes;
   plan.overhead +=

@@ -19,6 +19,10 @@ StorePlan plan_store(const StoreSchema& schema, const Work& work, std::int64_t w
 // Rows of a shard: a chunk's where several ranks write.
 std::int64_t shard_rows_of(const StoreSchema& schema, const Work& work, std::int64_t writers);
 
+// Of a site, the most rows in blocks that are not full while a shard is written: what a batch fills goes to
+// the disk, and its memory to the next site.
+std::int64_t open_rows(const StoreSchema& schema, const Work& work, std::int64_t writers);
+
 // Chunks that ranks draw from (io/store/stretches.h): at most a shard and about 1/64 of the rows, whole
 // batches.
 std::int64_t chunks_of(const StoreSchema& schema, const Work& work);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <map>
 
-#include "models/tensor_table.h"
+#include "models/layer_macs.h"
 #include "runtime/error.h"
 
 namespace sonde {
@@ -19,25 +19,6 @@ std::int64_t rows_of(std::int64_t length, const ExtractionOptions& options) {
   return rows;
 }
 
-// Multiply-adds of a layer for one token: what all tokens need, and what only recorded ones need in the last
-// layer.
-struct LayerMacs {
-  double all = 0, tail = 0;
-};
-std::vector<LayerMacs> layer_macs(const ModelSpec& spec) {
-  std::vector<LayerMacs> layers(static_cast<std::size_t>(spec.n_layers));
-  for (const TensorRow& row : name_tensors(spec, gguf_names())) {
-    if (row.layer < 0 || !(is_block_linear(row.part) || row.part == Part::router)) continue;
-    if (row.expert >= spec.experts_per_token) continue;  // a token goes to so many of equal experts
-    LayerMacs& layer = layers[static_cast<std::size_t>(row.layer)];
-    const bool attends =
-        row.part == Part::q || row.part == Part::k || row.part == Part::v || row.part == Part::qkv;
-    (attends ? layer.all : layer.tail) +=
-        static_cast<double>(row.shape[0]) * static_cast<double>(row.shape[1]);
-  }
-  return layers;
-}
-
 }  // namespace
 
 double Work::keys_seen(std::int64_t window) const {
@@ -46,6 +27,23 @@ double Work::keys_seen(std::int64_t window) const {
     const auto n = static_cast<double>(s.tokens),
                w = static_cast<double>(window > 0 ? std::min(window, s.tokens) : s.tokens);
     keys += static_cast<double>(s.count) * (w * (w + 1) / 2 + (n - w) * w);
+  }
+  return keys;
+}
+
+double Work::keys_multiplied(std::int64_t window, AttentionTile tile) const {
+  if (tile.rows == 1 && tile.keys == 1) return keys_seen(window);
+  double keys = 0;
+  for (const Sequences& s : sequences) {
+    double halves = 0;
+    for (std::int64_t row = 0; row < s.tokens; row += tile.rows) {
+      const std::int64_t end = std::min(row + tile.rows, s.tokens);
+      const std::int64_t first = window > 0 ? std::max<std::int64_t>(0, row - window + 1) : 0;
+      const std::int64_t begin = first / tile.keys * tile.keys;  // whole panels
+      const std::int64_t whole = (end - begin + tile.keys - 1) / tile.keys * tile.keys;
+      halves += static_cast<double>(end - row) * static_cast<double>(whole + end - begin) / 2;
+    }
+    keys += static_cast<double>(s.count) * halves;
   }
   return keys;
 }
@@ -116,20 +114,40 @@ bool wants_scores(std::span<const Site> sites) {
   return std::ranges::any_of(sites, [](Site site) { return info(site.hook).cost == Cost::materialises; });
 }
 
-Flops flops_of(const ModelSpec& spec, const Work& work, std::span<const Site> sites) {
+RunPart run_part_of(const ModelSpec& spec, std::span<const Site> sites, std::int64_t tokens,
+                    std::int64_t rows) {
+  return {layers_needed(spec, sites),
+          static_cast<double>(rows) / static_cast<double>(std::max<std::int64_t>(1, tokens)),
+          wants_logits(sites)};
+}
+
+double attention_flops(const ModelSpec& spec, double keys) {
+  return 2 * kMacFlops * static_cast<double>(spec.n_heads * spec.d_head) * keys;
+}
+
+Flops flops_of(const ModelSpec& spec, const Work& work, std::span<const Site> sites, AttentionTile tile,
+               Share range) {
   Flops flops;
   const std::int64_t layers = layers_needed(spec, sites);
   const std::vector<LayerMacs> macs = layer_macs(spec);
   const auto tokens = static_cast<double>(work.tokens), rows = static_cast<double>(work.rows);
-  for (std::int64_t l = 0; l < layers; ++l) {
+  std::map<std::int64_t, double> keys;  // by window
+  for (std::int64_t l = range.begin; l < range.end; ++l) {
     const LayerMacs& layer = macs[static_cast<std::size_t>(l)];
-    flops.linear += kMacFlops * (layer.all * tokens + layer.tail * (l + 1 < layers ? tokens : rows));
-    flops.attention += 2 * kMacFlops * static_cast<double>(spec.n_heads * spec.d_head) *
-                       work.keys_seen(spec.window(static_cast<int>(l)));
+    flops.linear += kMacFlops * (static_cast<double>(layer.attends) * tokens +
+                                 static_cast<double>(layer.tail) * (l + 1 < layers ? tokens : rows));
+    const std::int64_t window = spec.window(static_cast<int>(l));
+    const auto [at, added] = keys.try_emplace(window);
+    if (added) at->second = work.keys_multiplied(window, tile);
+    flops.attention += attention_flops(spec, at->second);
   }
-  if (wants_logits(sites))
-    flops.head = kMacFlops * rows * static_cast<double>(spec.d_model) * static_cast<double>(spec.vocab);
+  if (wants_logits(sites) && range.end == layers)
+    flops.head = kMacFlops * rows * static_cast<double>(head_macs(spec));
   return flops;
+}
+
+Flops flops_of(const ModelSpec& spec, const Work& work, std::span<const Site> sites, AttentionTile tile) {
+  return flops_of(spec, work, sites, tile, {0, layers_needed(spec, sites)});
 }
 
 double row_bytes_of(const ModelSpec& spec, const Work& work, std::span<const Site> sites) {

@@ -63,17 +63,48 @@ TEST(Plan, WeightsOfARank) {
   const ModelSpec spec = llama_8b();
   const MemoryOptions bf16{.precision = Precision::bf16, .embed_bytes = 2, .gpu = true};
   const Stage all = Stage::of(spec, 0, 1);
+  const RunPart no_head{.head = false};
   EXPECT_EQ(weight_bytes(spec, bf16, 1, all, false), 2 * kLinear + 4 * kNorms);
   EXPECT_EQ(weight_bytes(spec, bf16, 1, all, true), 2 * kLinear + 4 * kNorms + 2 * kVocabulary);
   EXPECT_EQ(weight_bytes(spec, bf16, 4, all, false), 2 * kLinear / 4 + 4 * kNorms);
   // Half of the layers; the last stage has the final norm.
-  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 0, 2), false), kLinear + 4 * 2 * 16 * 4096);
-  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 1, 2), false), kLinear + 4 * (2 * 16 + 1) * 4096);
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 0, 2, no_head), false), kLinear + 4 * 2 * 16 * 4096);
+  EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 1, 2, no_head), false),
+            kLinear + 4 * (2 * 16 + 1) * 4096);
   // 16 ranks have 8 heads of keys: each holds one, and two heads of queries.
   const ModelSpec share = tensor_share(spec, 16);
   EXPECT_EQ(share.n_kv_heads, 1);
   EXPECT_EQ(share.n_heads, 2);
   EXPECT_EQ(cache_bytes(spec, 1), 2 * 32 * 1024 * 4);
+}
+
+// The layers of each stage.
+std::vector<std::int64_t> cut(const ModelSpec& spec, int stages, const RunPart& run) {
+  std::vector<std::int64_t> layers;
+  std::int64_t next = 0;
+  for (int s = 0; s < stages; ++s) {
+    const Stage stage = Stage::of(spec, s, stages, run);
+    EXPECT_EQ(stage.layers.begin, next);
+    next = stage.layers.end;
+    layers.push_back(stage.layers.size());
+  }
+  EXPECT_EQ(next, run.layers_of(spec));
+  return layers;
+}
+
+TEST(Plan, StagesHaveEvenWork) {
+  const ModelSpec spec = llama_8b();
+  using Layers = std::vector<std::int64_t>;
+  EXPECT_EQ(cut(spec, 4, {.head = false}), (Layers{8, 8, 8, 8}));
+  // The head is 2.4 layers: (32 + 2.4) / 4 = 8.6 for each stage.
+  EXPECT_EQ(cut(spec, 4, {}), (Layers{8, 9, 8, 7}));
+  EXPECT_EQ(cut(spec, 2, {}), (Layers{17, 15}));
+  EXPECT_EQ(cut(spec, 4, {.rows = 1.0 / 512, .head = true}), (Layers{7, 8, 8, 9}));  // of single tokens
+  EXPECT_EQ(cut(spec, 3, {.layers = 10, .head = false}), (Layers{3, 3, 4}));
+  EXPECT_EQ(cut(spec, 3, {.layers = 0, .head = false}), (Layers{0, 0, 0}));
+  // The last stage keeps the last layer, whatever the head weighs.
+  EXPECT_EQ(cut(spec, 32, {}).back(), 1);
+  EXPECT_EQ(cut(spec, 40, {.layers = 2, .head = false}).back(), 1);
 }
 
 TEST(Plan, UnevenSharesAreTheLargest) {
@@ -107,6 +138,19 @@ TEST(Plan, FlopsAndKeys) {
   // A site in the middle ends the forward there.
   const Flops half = flops_of(spec, all.work, std::vector<Site>{{Hook::resid_post, 15}});
   EXPECT_DOUBLE_EQ(half.linear, flops.linear / 2);
+}
+
+TEST(Plan, KeysInTiles) {
+  Work work;
+  work.sequences = {{10, 3}, {25, 1}};
+  // By hand, tiles of 12 queries by 32 keys: 10 queries meet 32 keys as scores and 10 as weights; of 25 the
+  // first 12 meet 32 and 12, the next 32 and 24, the last one 32 and 25.
+  EXPECT_DOUBLE_EQ(work.keys_multiplied(0, {12, 32}),
+                   3 * 10 * 21.0 + (12 * (32 + 12) + 12 * (32 + 24) + 32 + 25) / 2.0);
+  EXPECT_DOUBLE_EQ(work.keys_multiplied(0, {}), work.keys_seen(0));
+  // A window of 4 from query 24 on begins at key 21: 4 keys in a panel of 4 from 20, one in the next.
+  work.sequences = {{25, 1}};
+  EXPECT_DOUBLE_EQ(work.keys_multiplied(4, {24, 4}), (24 * (24 + 24) + 8 + 5) / 2.0);
 }
 
 TEST(Plan, BytesOfTheStoreAndOfTheLinks) {
@@ -175,6 +219,25 @@ TEST(Plan, ABenchReplacesWhatIsAssumed) {
   EXPECT_THROW(use_bench(m, {{"tokens_per_s", 1}}, "old.json"), Error);
   EXPECT_THROW(use_bench(m, {{"rates", {{"products_flops", -1}}}}, "bad.json"), Error);
   EXPECT_THROW(find_gpu("B9000"), UsageError);
+}
+
+TEST(Plan, RatesAreOfSoManyRanksAtOnce) {
+  Machine m = cpu_machine("CPU", 1e11, 1e10, "a test");
+  const Json bench = {{"ranks_per_node", 4}, {"rates", {{"products_flops", 5e10}, {"crowded", 0.8}}}};
+  use_bench(m, bench, "bench.json");
+  EXPECT_EQ(m.measured_ranks, 4);
+  EXPECT_THAT(m.products.source, HasSubstr("4 ranks"));
+  m.ranks_per_node = 4;
+  share_cores(m, 1, 2);  // as they were measured
+  EXPECT_EQ(m.products.value, 5e10);
+  m.ranks_per_node = 2;  // no turns any more, both cores at work still
+  share_cores(m, 1, 2);
+  EXPECT_DOUBLE_EQ(m.products.value, 1e11);
+  use_bench(m, bench, "bench.json");
+  m.ranks_per_node = 1;  // and nothing on the other core
+  share_cores(m, 1, 2);
+  EXPECT_DOUBLE_EQ(m.products.value, 1e11 / 0.8);
+  EXPECT_THROW(use_bench(m, {{"ranks_per_node", "4"}, {"rates", Json::object()}}, "bad.json"), Error);
 }
 
 }  // namespace

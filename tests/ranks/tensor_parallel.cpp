@@ -3,6 +3,8 @@
 //   tensor_parallel [PIPELINE]     ranks / PIPELINE tensor ranks x PIPELINE stages
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -15,6 +17,7 @@
 #include "kernels/emulation/nccl_shim.h"
 #include "models/family.h"
 #include "models/generator.h"
+#include "models/plan/work.h"
 #include "models/scoring.h"
 #include "models/tensor_table.h"
 #include "runtime/error.h"
@@ -297,6 +300,33 @@ TEST_P(Family, BatchesInFlightHaveTheBitsOfOneStage) {
                      of_all_stages(model, run_alone(model, *backend, inputs, options)), name(site));
     if (HasFailure()) return;
   }
+}
+
+// Stages are cut by what a run needs of the model, and layers behind its last site are not loaded.
+TEST_P(Family, AnyCutHasTheBitsOfOneStage) {
+  if (mesh.shape.pipeline == 1) GTEST_SKIP() << "one stage";
+  const RandomDecoder drawn = draw_decoder(GetParam(), 2);
+  SCOPED_TRACE(drawn.config.dump());
+  TempFolder folder;
+  drawn.write_folder(folder.path());
+  const Model whole = Model::load(folder.path(), one_stage(), *backend);
+  const std::vector<Ids> inputs = documents(drawn.spec.vocab, 2);
+  const int last = static_cast<int>(whole.spec.n_layers) - 1;
+  for (const Site site :
+       {Site{Hook::embed}, Site{Hook::resid_post, 0}, Site{Hook::resid_post, std::max(0, last - 1)},
+        Site{Hook::resid_post, last}, Site{Hook::logits}})
+    for (const char* tokens : {"last", "all"}) {
+      LoadOptions load = spread();
+      const std::array sites = {site};
+      load.run = run_part_of(whole.spec, sites, 100, *tokens == 'l' ? 1 : 100);
+      const Model model = Model::load(folder.path(), load, *backend);
+      EXPECT_EQ(model.fingerprint, whole.fingerprint);
+      EXPECT_LE(model.stage.layers.end, load.run.layers);
+      const RunOptions options{{site}, tokens, {}};
+      expect_same_bits(run_alone(whole, *backend, inputs, options),
+                       of_all_stages(model, run_alone(model, *backend, inputs, options)), name(site));
+      if (HasFailure()) return;
+    }
 }
 
 TEST_P(Family, GeneratedIdsAreThoseOfOneStage) {

@@ -137,7 +137,16 @@ def check_extraction(tmp):
     measured = {a["what"] for a in found["assumptions"] if bench in a["source"]}
     assert {"products", "attention", "norms, sums", "capture", "writer", "load"} <= measured, measured
     assert not [name for name in os.listdir(tmp) if name.startswith("sonde-bench")], "the bench left its store"
-    print("rates of sonde bench: used, and said so")
+    # Where another number of ranks is planned on a node than was measured, the plan says so.
+    done = subprocess.run([SONDE, "plan", model, "--ids", ids, "--sites", "logits", "--bench", bench, "--ranks", "3"],
+                          capture_output=True, text=True, check=True)
+    assert "measured by 1 rank of a node at once, the plan has 3" in done.stderr, done.stderr
+    assert "warning" not in sonde("plan", model, "--ids", ids, "--sites", "logits", "--bench", bench)
+    # Without one a CPU is measured, a layer of the model on as many ranks.
+    found = plan(model, "--ids", ids, "--sites", "logits", "--ranks", "2", "--threads", "1")
+    measured = {a["what"] for a in found["assumptions"] if a["source"].startswith("measured: one layer")}
+    assert {"products", "attention", "norms, sums", "weights, read", "load"} <= measured, found["assumptions"]
+    print("rates of sonde bench, or measured now: used, and said so")
 
 
 with tempfile.TemporaryDirectory() as folder:

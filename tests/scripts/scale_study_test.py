@@ -46,7 +46,7 @@ def main(tmp):
                   "prefers-color-scheme:dark", "@media print", 'name="viewport"', "</html>"):
         assert words in page, words
     assert "http" not in page.replace("http-equiv", "") and "src=" not in page, "the page asks for something from outside"
-    assert sorted(os.listdir(out)) == ["bench.json", "report.html", "scaling.csv"], os.listdir(out)
+    assert sorted(os.listdir(out)) == ["bench-1.json", "bench-2.json", "report.html", "scaling.csv"], os.listdir(out)
     print("scaling.csv and report.html: whole", flush=True)
 
     for arguments, expected, words in ((["--ranks", "2,1"], 2, "--ranks: found '2,1'"),

@@ -62,6 +62,21 @@ with tempfile.TemporaryDirectory() as tmp:
     a, b = simulate(path, *unlucky)[16], simulate(path, *unlucky)[16]
     assert a == b and a["failures"] > 0, a
     assert a["seconds"] > 24 + a["failures"] * 30 and a["lost_seconds"] > 0, a
+    # Plans for each number of ranks: those of two ranks take a fifth longer for a batch. 64 chunks of 10 batches.
+    plans = []
+    for ranks, batch in ((1, 0.5), (2, 0.6)):
+        plans.append(f"{ranks}={os.path.join(tmp, f'plan-{ranks}.json')}")
+        with open(plans[-1].split("=")[1], "w") as f:
+            json.dump({"model_bytes": 0, "layers": 32, "d_model": 4096, "work": {"tokens": 640, "rows": 640, "batches": 640},
+                       "store": {"bytes": 640, "row_bytes": 640},
+                       "best": {"data": ranks, "tensor": 1, "pipeline": 1,
+                                "seconds": {"load": 4, "forward": 640 / ranks * batch, "capture": 0}}}, f)
+    command = [sys.executable, SIMULATOR, "--plan", ",".join(plans), "--json", "--ticket-seconds", "0", *fast, "--ranks"]
+    done = subprocess.run([*command, "1,2"], stdout=subprocess.PIPE, text=True, check=True)
+    for r, expected in zip(json.loads(done.stdout)["results"], (320, 192)):
+        near(r["work_seconds"], expected, f"the plan of {r['ranks']} ranks", 1e-4)
+    done = subprocess.run([*command, "1,2,3"], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "expected one for 3" in done.stderr, done.stderr
     # A plan's JSON goes in, too, and a profile of several ranks does not.
     with open(path, "w") as f:
         json.dump(PROFILE | {"ranks": PROFILE["ranks"] * 2}, f)

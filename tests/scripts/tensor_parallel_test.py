@@ -202,7 +202,7 @@ def check_memory(tmp):
     with open(ids, "w") as f:
         f.writelines(json.dumps({"ids": [1, 2, 3, 4 + i]}) + "\n" for i in range(8))
     sites = "blocks.*.hook_resid_post,logits"
-    for megabytes, out, mesh in ((130, "yes", (4, 1)), (190, "stages", (1, 4))):  # the last stage has two layers and the head
+    for megabytes, out, mesh in ((130, "yes", (4, 1)), (190, "stages", (1, 4))):  # the last stage has a layer and the head
         limit = ["prlimit", f"--data={megabytes << 20}"]
         text = run(extract(model, ids, os.path.join(tmp, "no"), sites=sites), expected=1, prefix=limit)
         assert "out of memory" in text, text
