@@ -7,7 +7,9 @@
 #include <span>
 
 #include "distributed/communicator.h"
+#include "io/activation_store.h"
 #include "io/json.h"
+#include "io/model_files.h"
 #include "kernels/backend.h"
 #include "models/model.h"
 #include "models/plan/work.h"
