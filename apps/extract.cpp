@@ -142,10 +142,10 @@ Outcome run_with_others(Run run, const StoreSchema& schema, const std::filesyste
   Json made_by = describe_rank(mesh, world);
   if (mesh.shape.tensor > 1) made_by["sums"] = run.model.sums;
   std::unique_ptr<SharedStoreWriter> writer;
-  if (mesh.leads())
+  if (mesh.writes())
     writer = SharedStoreWriter::open(out, schema, store_documents(run.inputs), part_batch_rows(run.plan),
-                                     *mesh.data, made_by);
-  if (writer && mesh.data_index == 0 && writer->committed_rows() > 0)
+                                     *mesh.stage, made_by);
+  if (writer && mesh.stage->rank() == 0 && writer->committed_rows() > 0)
     fmt::print(stderr, "resuming: {} rows are committed\n", writer->committed_rows());
   return run_shared_extraction(run.model, run.backend, run.inputs, run.options, run.plan,
                                std::move(run.edits), writer.get(), mesh, report);

@@ -21,7 +21,7 @@ Mesh Mesh::make(Communicator& world, int tensor, int pipeline) {
   mesh.data_index = world.rank() / (tensor * pipeline);
   mesh.world = &world;
   const int t = mesh.tensor_index, p = mesh.pipeline_index, d = mesh.data_index;
-  mesh.data = world.split(p * tensor + t, d, "data");
+  mesh.stage = world.split(p, d * tensor + t, "stage");
   mesh.tensor = world.split(d * pipeline + p, t, "tensor");
   mesh.pipeline = world.split(d * tensor + t, p, "pipeline");
   mesh.model = world.split(d, mesh.stages_behind() * tensor + t, "model");

@@ -19,14 +19,15 @@ struct Mesh {
   int data_index = 0, tensor_index = 0, pipeline_index = 0;  // of this rank
   int local = 0;  // this rank's number among those of its machine, where somebody counted
   // Ranks that differ in this axis alone.
-  std::unique_ptr<Communicator> data, tensor, pipeline;
+  std::unique_ptr<Communicator> tensor, pipeline;
+  std::unique_ptr<Communicator> stage;  // ranks of all models that hold the same layers
   std::unique_ptr<Communicator> model;  // ranks that hold a model together, the last stage first
   Communicator* world = nullptr;        // all of them
 
   int stages_behind() const { return shape.pipeline - 1 - pipeline_index; }
-  // The first rank of `model`. It writes the model's rows: what other stages find has come when its own is
-  // there.
-  bool leads() const { return tensor_index == 0 && stages_behind() == 0; }
+  // Ranks of the last stage write: what other stages find has come when their own is there.
+  bool writes() const { return stages_behind() == 0; }
+  bool leads() const { return writes() && tensor_index == 0; }  // the first rank of `model`
 
   // Of all of `world`: data is what is left; sizes that don't divide the ranks are a UsageError.
   static Mesh make(Communicator& world, int tensor, int pipeline);

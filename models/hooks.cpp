@@ -139,12 +139,14 @@ void Hooks::edit_rows(Site site, Tensor x, std::int64_t first_row) {
 
 // group: x holds this rank's columns, and those of all are wanted.
 void Hooks::capture_rows(Site site, Tensor x, std::int64_t first_row, TensorGroup* group) {
+  if (!takes_ && group == nullptr) return;
   const PhaseScope scope(Phase::capture);
   const Found found = find(selected_, first_row, x.rows());
   if (found.rows.empty()) return;
   const bool all = static_cast<std::int64_t>(found.rows.size()) == x.rows() && x.contiguous();
   if (group != nullptr) {
-    const Tensor rows = group->whole(site.hook, all ? x : gathered(x, found.rows));
+    const Tensor rows = group->whole(site.hook, all ? x : gathered(x, found.rows), taker_);
+    if (!takes_) return;
     sink_->put(site, sink_->takes_device_rows() ? rows : backend_.on_host(rows, whole_rows_),
                found.index.front());
     return;

@@ -49,6 +49,12 @@ class Hooks {
   Hooks(Backend& backend, std::int64_t n_layers);
 
   void capture(std::span<const Site> sites, CaptureSink& sink, Columns columns = Columns::whole);
+  // From the next batch on: of the ranks that share a layer one takes what is captured, and the others help
+  // it where they hold columns. Until then all take it.
+  void take_captures(int rank, bool here) {
+    taker_ = rank;
+    takes_ = here;
+  }
   void edit(Edit edit, const HookSizes& sizes);  // checks it
 
   bool active(Site site) const { return flags_[index(site)] != 0; }
@@ -112,6 +118,8 @@ class Hooks {
   std::vector<std::uint8_t> flags_;  // [hook][layer]
   CaptureSink* sink_ = nullptr;
   Columns columns_ = Columns::whole;
+  int taker_ = TensorGroup::kAll;  // rank of the tensor group
+  bool takes_ = true;              // it is this one
   std::vector<Edit> edits_;
   std::vector<Chosen> chosen_;          // per edit
   std::vector<std::int32_t> selected_;  // tokens of this batch to capture

@@ -69,10 +69,11 @@ TensorGroup::Columns TensorGroup::columns_of(Hook hook, Tensor slab) const {
   return c;
 }
 
-Tensor TensorGroup::whole(Hook hook, Tensor slab) {
+Tensor TensorGroup::whole(Hook hook, Tensor slab, int wanted_by) {
   if (alone()) return slab;
   const Columns c = columns_of(hook, slab);
   if (devices_ != nullptr) return whole_by_devices(hook, slab, c);
+  if (wanted_by != kAll) return whole_by_messages(hook, slab, c, wanted_by);
   const std::int64_t rows = slab.rows(), unit = c.unit, widest = c.widest;
   if (host_whole_.bytes() < rows * c.width * 4) host_whole_ = Buffer(rows * c.width * 4);
   const Tensor full = slab.rank == 3 ? host_whole_.tensor(DType::f32, {rows, c.width / unit, unit})
@@ -94,6 +95,35 @@ Tensor TensorGroup::whole(Hook hook, Tensor slab) {
     }
   }
   return backend_.on_device(full, whole_);
+}
+
+// The same for one rank; the others send it their columns and go on.
+Tensor TensorGroup::whole_by_messages(Hook hook, Tensor slab, const Columns& c, int wanted_by) {
+  const std::int64_t rows = slab.rows();
+  const auto n_values = static_cast<std::size_t>(slab.count());
+  const Tensor host = slab.count() == 0 ? Tensor{} : backend_.on_host(slab, host_slab_);
+  if (ranks_->rank() != wanted_by) {
+    if (n_values == 0) return {};
+    sonde_check(host.contiguous(), "columns of {} with gaps", host.describe());
+    ranks_->send(std::span<const float>(host.f32(), n_values), wanted_by);
+    return {};
+  }
+  if (host_whole_.bytes() < rows * c.width * 4) host_whole_ = Buffer(rows * c.width * 4);
+  const Tensor full = host_whole_.tensor(DType::f32, {rows, c.width});
+  for (int r = 0; r < ranks_->size(); ++r) {
+    const Share& units = shards_[static_cast<std::size_t>(r)].units(hook);
+    const std::int64_t width = units.size() * c.unit;
+    if (rows * width == 0) continue;
+    const float* from = host.f32();
+    if (r != wanted_by) {
+      all_.resize(static_cast<std::size_t>(rows * width));
+      ranks_->receive(std::span(all_), r);
+      from = all_.data();
+    }
+    for (std::int64_t i = 0; i < rows; ++i)
+      std::copy_n(from + i * width, width, full.row(i) + units.begin * c.unit);
+  }
+  return backend_.on_device(slab.rank == 3 ? full.reshape_row({c.width / c.unit, c.unit}) : full, whole_);
 }
 
 // The same in the backend's stream: packed, gathered, each rank's columns put in their place.

@@ -27,8 +27,10 @@ class TensorGroup {
   void sum(Tensor x, const Compute& compute);
   void sum(std::span<double> x);
   // At a hook with sharded rows: the columns of all ranks side by side. A kv head that several ranks hold
-  // appears once. Every rank calls it with as many rows. The result lives until the next call.
-  Tensor whole(Hook hook, Tensor slab /*[n, units, ...]*/);
+  // appears once. Every rank calls it with as many rows, contiguous ones where one rank alone wants them. The
+  // result lives until the next call.
+  static constexpr int kAll = -1;
+  Tensor whole(Hook hook, Tensor slab /*[n, units, ...]*/, int wanted_by = kAll);
   // This rank's columns of a whole tensor become those of `slab`.
   void take_part(Hook hook, Tensor slab, Tensor whole);
 
@@ -47,6 +49,7 @@ class TensorGroup {
     std::int64_t unit, width, widest, at_once;
   };
   Columns columns_of(Hook hook, Tensor slab) const;
+  Tensor whole_by_messages(Hook hook, Tensor slab, const Columns& columns, int wanted_by);
   Tensor whole_by_devices(Hook hook, Tensor slab, const Columns& columns);
 };
 

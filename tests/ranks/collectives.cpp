@@ -162,14 +162,14 @@ void check_mesh(Communicator& world) {
   for (int tensor = 1; tensor <= world.size(); ++tensor) {
     if (world.size() % tensor != 0) continue;
     const Mesh mesh = Mesh::make(world, tensor, 1);
-    if (mesh.tensor->size() != tensor || mesh.data->size() != world.size() / tensor)
+    if (mesh.tensor->size() != tensor || mesh.stage->size() != world.size())
       fail("mesh of {} is wrong", tensor);
     // Tensor neighbours are consecutive ranks.
     const std::int64_t least = mesh.tensor->all_reduce(std::int64_t{world.rank()}, Reduce::min);
     const std::int64_t most = mesh.tensor->all_reduce(std::int64_t{world.rank()}, Reduce::max);
     if (most - least != tensor - 1 || world.rank() / tensor != least / tensor)
       fail("tensor groups are not neighbours");
-    check_moves<float>(*mesh.data, 33);
+    check_moves<float>(*mesh.stage, 33);
     check_reductions<double>(*mesh.tensor, 33);
   }
 }

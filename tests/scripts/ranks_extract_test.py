@@ -121,21 +121,28 @@ def check_resume(model, ids, whole, tmp, rng, seconds):
 
 
 def check_kills(model, ids, whole, tmp, rng, seconds):
+    """Meshes of one tensor size have the same bits, whoever of a model's ranks was killed."""
     out, kills, named = os.path.join(tmp, "killed"), 0, 0
+    wholes = {1: whole, 2: os.path.join(tmp, "whole-of-two")}
+    run(extract(model, ids, wholes[2], 1000, "--tensor-parallel", "2"), ranks=2)
     for trial in range(TRIALS):
         shutil.rmtree(out, ignore_errors=True)
-        command = extract(model, ids, out, rng.choice([40, 150, 1000]))
+        tensor = rng.choice([1, 2])
+        command = [*extract(model, ids, out, rng.choice([40, 150, 1000])), "--tensor-parallel", str(tensor)]
+
+        def stages(ranks):
+            return ["--pipeline-parallel", str(rng.choice([1, ranks // tensor]))]  # the victim is any stage's
+
         for _ in range(rng.randrange(1, 3)):
-            ranks = rng.choice([2, 3])
-            stages = ["--pipeline-parallel", str(rng.choice([1, ranks]))]  # the victim is any stage's
-            code, output = interrupt(command + stages, ranks, rng.uniform(0.1, 1.1) * seconds[ranks], signal.SIGKILL,
+            ranks = rng.choice([2, 3] if tensor == 1 else [2, 4])
+            code, output = interrupt(command + stages(ranks), ranks, rng.uniform(0.1, 1.1) * seconds[min(ranks, 3)], signal.SIGKILL,
                                      {rng.randrange(ranks)})
             if code:
                 kills += 1
                 named += "signal 9" in output and "rank" in output
-        ranks = rng.choice([1, 2, 3])
-        run([*command, "--pipeline-parallel", str(rng.choice([1, ranks]))], ranks=ranks)
-        same(whole, out, f"trial {trial}")
+        ranks = rng.choice([1, 2, 3] if tensor == 1 else [2, 4])
+        run(command + stages(ranks), ranks=ranks)
+        same(wholes[tensor], out, f"trial {trial}")
     print(f"{TRIALS} trials, {kills} kills while running ({named} named by the launcher): zero rows lost or doubled")
     assert kills > 0, "no kill hit a running rank: the test proved nothing"
 
