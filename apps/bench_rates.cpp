@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <random>
 #include <thread>
 #include <vector>
 
@@ -27,11 +28,9 @@ void put_rate(Json& rates, const char* key, double amount, double seconds) {
   if (amount > 0 && seconds > 0) rates[key] = amount / seconds;
 }
 
-constexpr std::int64_t kShort = 8, kLong = 512;  // tokens of a document, to time attention
+}  // namespace
 
-// The median of the seconds of a call, of all that fit into about `least` seconds and three at least.
-template <class F>
-double time_of(double least, const F& call) {
+double time_of(double least, const std::function<void()>& call) {
   call();  // memory is there, caches are warm
   std::vector<double> ends = {now()}, seconds;
   while (ends.size() < 4 || ends.back() - ends.front() < least) {
@@ -42,8 +41,6 @@ double time_of(double least, const F& call) {
   std::ranges::nth_element(seconds, seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2));
   return seconds[seconds.size() / 2];
 }
-
-}  // namespace
 
 double measure_crowded(Precision precision, int threads) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
@@ -87,7 +84,7 @@ Json forward_rates(const Model& model, std::span<const Site> sites, const Forwar
 }
 
 Json attention_rates(Backend& backend, const ModelSpec& spec, Precision precision, const Together& together) {
-  constexpr std::int64_t kTokens = 1024;
+  constexpr std::int64_t kTokens = 1024, kLong = 512;
   const std::int64_t heads = spec.n_heads, kv_heads = spec.n_kv_heads, e = spec.d_head;
   const std::int64_t q = heads * e, kv = kv_heads * e;
   OwnedTensor host = make_tensor(DType::f32, {kTokens, q + 2 * kv});
@@ -103,11 +100,15 @@ Json attention_rates(Backend& backend, const ModelSpec& spec, Precision precisio
   const AttentionTile tile = backend.device() == DeviceKind::cpu ? cpu_attention_tile() : AttentionTile{};
   std::array<double, 2> seconds{}, flops{};
   for (const std::size_t i : {0u, 1u}) {
+    const bool are_short = i == 0;  // of 1 to 15 tokens
+    std::mt19937 generator(1);
     Work work;
-    const std::int64_t n = i == 0 ? kShort : kLong;
-    work.sequences = {{n, kTokens / n}};
-    std::vector<std::int32_t> starts;
-    for (std::int64_t t = 0; t <= kTokens; t += n) starts.push_back(static_cast<std::int32_t>(t));
+    std::vector<std::int32_t> starts = {0};
+    for (std::int64_t t = 0, n = 0; t < kTokens; t += n) {
+      n = std::min(are_short ? 1 + static_cast<std::int64_t>(generator() % 15) : kLong, kTokens - t);
+      work.sequences.push_back({n, 1});
+      starts.push_back(static_cast<std::int32_t>(t + n));
+    }
     flops[i] = attention_flops(spec, work.keys_multiplied(attention.window, tile));
     together();
     seconds[i] = time_of(0.15, [&] {

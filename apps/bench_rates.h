@@ -20,6 +20,9 @@ namespace sonde {
 // Comes back when all ranks that measure have called it.
 using Together = std::function<void()>;
 
+// The median of the seconds of a call, of all that fit into about `least` seconds and three at least.
+double time_of(double least, const std::function<void()>& call);
+
 // Products and the steps between, of `runs` forwards over documents of `tokens` tokens whose phases took
 // `seconds` in all; loading, where `load_seconds` is above 0; capture, where the rows went `to_store`.
 struct ForwardTimes {
@@ -49,9 +52,12 @@ double measure_crowded(Precision precision, int threads);
 struct QuickRanks {
   int ranks = 1, threads = 1;
 };
-// `files`: without tensors, loading is not measured.
-Json quick_rates(const ModelFiles& files, const ModelSpec& spec, const Work& work, Precision precision,
-                 QuickRanks ranks);
+struct QuickModel {
+  const ModelFiles& files;  // without tensors, loading is not measured
+  const ModelSpec& spec;
+  WeightsInMemory in_memory;
+};
+Json quick_rates(const QuickModel& model, const Work& work, Precision precision, QuickRanks ranks);
 
 // A folder that ends with its holder, also where a write fails.
 struct ScratchFolder {

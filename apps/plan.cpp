@@ -129,11 +129,11 @@ int run_plan(const Arguments& arguments) {
   request.spec = &spec;
   fill_work(report, values, files.path(), spec,
             read_recording_options(values, spec, values["select"].as<std::string>()));
-  request.machine = read_machine(values, {files, spec, request.work, model.precision});
+  request.machine = read_machine(values, {files, spec, request.work, model.precision, model.in_memory});
   request.memory.precision = model.precision;
   request.memory.gpu = request.machine.gpu;
   request.memory.cache_tokens = at_least(values, "cache-tokens", 0);
-  measure_files(request, files, spec);
+  measure_files(request, files, spec, model.in_memory);
   request.tensor = asked(values, "tensor-parallel");
   request.pipeline = asked(values, "pipeline-parallel");
 

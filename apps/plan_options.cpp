@@ -60,7 +60,7 @@ void measure_cpus(Machine& machine, const PlannedRun& run, std::int64_t threads,
   const bool alike = cores == here && ranks * threads <= 4 * here;
   const std::int64_t measured = alike ? ranks : std::max<std::int64_t>(1, std::min(ranks, here / used));
   use_bench(machine,
-            quick_rates(run.files, run.spec, run.work, run.precision,
+            quick_rates({run.files, run.spec, run.in_memory}, run.work, run.precision,
                         {static_cast<int>(measured), static_cast<int>(used)}),
             "one layer, on this machine now");
   if (used == threads) return;
@@ -135,7 +135,8 @@ Machine read_machine(const po::variables_map& values, const PlannedRun& run) {
   return machine;
 }
 
-void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec) {
+void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec,
+                   WeightsInMemory in_memory) {
   if (files.tensors().empty()) {
     const Json& config = files.config();
     const Json dtype = config.value("dtype", config.value("torch_dtype", Json("bfloat16")));
@@ -150,6 +151,18 @@ void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpe
     const Tensor& embed = find_tensor(files, table.front(), 0).view;
     request.memory.embed_bytes =
         std::max<std::int64_t>(1, bytes_of(embed.dtype, embed.count()) / embed.count());
+    double values = 0, kept = 0, bytes = 0;
+    for (const TensorRow& row : table) {
+      if (!is_block_linear(row.part)) continue;
+      const DType dtype = find_tensor(files, row, spec.n_experts).view.dtype;
+      const std::int64_t count = row.shape[0] * row.shape[1];
+      values += static_cast<double>(count);
+      if (!is_quantised(dtype)) continue;
+      kept += static_cast<double>(count);
+      bytes += static_cast<double>(bytes_of(dtype, count));
+    }
+    if (in_memory == WeightsInMemory::quantised && kept > 0)
+      request.memory.kept = kept / values, request.memory.kept_bytes = bytes / kept;
   }
   request.memory.file_bytes = static_cast<std::int64_t>(request.model_bytes);
 }

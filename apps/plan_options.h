@@ -15,9 +15,11 @@ struct PlannedRun {
   const ModelSpec& spec;
   const Work& work;
   Precision precision;
+  WeightsInMemory in_memory;
 };
 // Bytes of the model's files, or what they would be at the config's dtype.
-void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec);
+void measure_files(PlanRequest& request, const ModelFiles& files, const ModelSpec& spec,
+                   WeightsInMemory in_memory);
 Machine read_machine(const po::variables_map& values, const PlannedRun& run);
 bool plans_gpus(const po::variables_map& values);
 

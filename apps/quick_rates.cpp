@@ -70,20 +70,37 @@ double load_rate(Backend& backend, const ModelFiles& files, const ModelSpec& spe
   return static_cast<double>(bytes) / seconds;
 }
 
-struct LoadedRun {
-  const ModelFiles& files;
-  const ModelSpec& spec;
-};
+// How much longer a product of `rows` rows takes with a weight of the file as it is there.
+double kept_slowdown(Backend& backend, const QuickModel& model, Precision precision, std::int64_t rows) {
+  const auto source = file_weights(model.files, model.spec.n_experts);
+  const TensorShard whole = TensorShard::of(model.spec, 0, 1);
+  for (const TensorRow& row : tensors_of(model.files, model.spec)) {
+    if (row.part != Part::down) continue;
+    std::vector<RawRow> raw = source->raw_rows(row, whole.slab(row));
+    if (raw.empty() || row.shape[0] * row.shape[1] > kMostValues) break;
+    const OwnedTensor w = make_tensor(DType::f32, {row.shape[0], row.shape[1]}),
+                      x = make_tensor(DType::f32, {rows, row.shape[1]}),
+                      y = make_tensor(DType::f32, {rows, row.shape[0]});
+    source->read(row, whole.slab(row), w.view);
+    std::fill_n(x.view.f32(), x.view.count(), 0.5f);
+    const auto prepared = backend.prepare_weight(w.view, precision),
+               kept = backend.keep_weight(std::move(raw), row.shape[1], precision);
+    const double slow = time_of(0.1, [&] { backend.linear(y.view, x.view, *kept); }),
+                 fast = time_of(0.1, [&] { backend.linear(y.view, x.view, *prepared); });
+    return slow / fast;
+  }
+  return 1;
+}
 
-Json rank_rates(const LoadedRun& run, const ModelSpec& shape, const BenchBatches& batches,
+Json rank_rates(const QuickModel& whole, const ModelSpec& shape, const BenchBatches& batches,
                 std::int64_t documents, std::int64_t tokens, Precision precision, int threads,
                 const Together& together) {
   set_thread_count(threads);
   const auto backend = make_cpu_backend();
   Json rates = Json::object();
-  if (!run.files.tensors().empty()) {
+  if (!whole.files.tensors().empty()) {
     together();
-    rates["load_bytes"] = load_rate(*backend, run.files, run.spec, precision);
+    rates["load_bytes"] = load_rate(*backend, whole.files, whole.spec, precision);
   }
   const Model model =
       Model::random(shape, {.precision = precision, .ignored = {}, .run = {.head = false}}, 1, *backend);
@@ -106,6 +123,11 @@ Json rank_rates(const LoadedRun& run, const ModelSpec& shape, const BenchBatches
     times.seconds[phase] = runs[kRuns / 2][phase];
   }
   rates.update(forward_rates(model, sites, times));
+  if (whole.in_memory == WeightsInMemory::quantised && !whole.files.tensors().empty()) {
+    together();
+    rates["products_flops"] =
+        rates["products_flops"].get<double>() / kept_slowdown(*backend, whole, precision, batches.largest());
+  }
   rates.update(attention_rates(*backend, shape, precision, together));
   together();
   rates["weights_bytes"] = measure_read_bandwidth_gbs(threads, 0.1) * 1e9;
@@ -114,14 +136,13 @@ Json rank_rates(const LoadedRun& run, const ModelSpec& shape, const BenchBatches
 
 }  // namespace
 
-Json quick_rates(const ModelFiles& files, const ModelSpec& spec, const Work& work, Precision precision,
-                 QuickRanks ranks) {
+Json quick_rates(const QuickModel& model, const Work& work, Precision precision, QuickRanks ranks) {
   std::int64_t sequences = 0;
   for (const Work::Sequences& s : work.sequences) sequences += s.count;
   const std::int64_t tokens = std::max<std::int64_t>(1, std::min(work.tokens / sequences, kMostTokens)),
                      batch = std::min(work.tokens / work.batches, kMostTokens),
                      documents = std::max<std::int64_t>(1, batch / tokens);
-  const ModelSpec shape = small_layer(spec, tokens);
+  const ModelSpec shape = small_layer(model.spec, tokens);
   const BenchBatches batches(tokens, documents, documents * tokens, shape.vocab);
 
   std::vector<Json> rates(static_cast<std::size_t>(ranks.ranks));
@@ -132,7 +153,7 @@ Json quick_rates(const ModelFiles& files, const ModelSpec& spec, const Work& wor
   for (Json& mine : rates)
     threads.emplace_back([&] {
       try {
-        mine = rank_rates({files, spec}, shape, batches, documents, tokens, precision, ranks.threads,
+        mine = rank_rates(model, shape, batches, documents, tokens, precision, ranks.threads,
                           [&] { barrier.arrive_and_wait(); });
       } catch (...) {
         const std::lock_guard lock(mutex);

@@ -88,6 +88,7 @@ struct Study {
   ExtractionOptions options;
   Precision precision;
   std::string dtype;
+  WeightsInMemory in_memory;
 
   std::vector<std::string> launcher(int n) const {
     std::string text = "mpiexec -n {ranks}";
@@ -205,7 +206,7 @@ MeshPlan predict(const Study& study, const Machine& machine, int ranks, std::int
   request.schema.total_rows = request.work.rows;
   request.schema.n_batches = request.work.batches;
   request.memory.precision = study.precision;
-  measure_files(request, study.files, study.spec);
+  measure_files(request, study.files, study.spec, study.in_memory);
   request.machine = machine;
   const auto size = [&](const char* option) {
     const auto text = study.values[option].as<std::string>();
@@ -323,7 +324,8 @@ int run_scale_study(const Arguments& arguments) {
               at_least(values, "threads", 1),
               {},
               model.precision,
-              model.dtype};
+              model.dtype,
+              model.in_memory};
   const std::int64_t repeats = at_least(values, "repeats", 1);
   if (study.document_tokens > spec.context)
     throw UsageError(fmt::format("--document-tokens: found {}, expected at most the model's {}",

@@ -26,6 +26,8 @@ struct MemoryOptions {
   Precision precision = Precision::f32;  // of prepared weights
   std::int64_t embed_bytes = 4;          // of a value of the embedding table, as the file has it
   std::int64_t file_bytes = 0;           // of the model's files: mapped while a CPU loads them
+  double kept = 0;                       // share of the linear weights that stay as the file has them,
+  double kept_bytes = 0;                 // and what a value of these takes there: a CPU reads it in the file
   std::int64_t cache_tokens = 0;         // of a KV cache, for generation
   bool gpu = false;
 };

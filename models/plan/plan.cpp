@@ -152,9 +152,11 @@ MeshPlan plan_mesh(const PlanRequest& r, const PlanMesh& mesh) {
   s.communication = slowest.communication() + others;  // waiting for other stages included
   s.capture = slowest.capture();
   const double store = plan_store(r.schema, r.work, mesh.ranks(), 8).total();
-  // On average half of the open blocks is left.
-  s.finish = static_cast<double>(open_blocks_memory(r.schema, open_rows(r.schema, r.work, mesh.ranks()))) /
-             2 / group / m.disk.value;
+  // On average half of the open blocks is left. Then come the index and the lists, and ranks that are not
+  // ready at the same time.
+  s.finish = (mesh.ranks() > 1 ? 0.15 : 0.05) +
+             static_cast<double>(open_blocks_memory(r.schema, open_rows(r.schema, r.work, mesh.ranks()))) /
+                 2 / group / m.disk.value;
   s.write = std::max(store * share / group / m.disk.value, store / m.filesystem.value);
   plan.tokens_per_second = static_cast<double>(r.work.tokens) / s.total();
   return plan;
