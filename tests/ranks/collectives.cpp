@@ -17,8 +17,8 @@
 #include "distributed/agreement.h"
 #include "distributed/mesh.h"
 #include "distributed/shares.h"
-#include "distributed/world.h"
 #include "runtime/error.h"
+#include "tests/ranks/on_ranks.h"
 
 namespace {
 
@@ -174,7 +174,15 @@ void check_mesh(Communicator& world) {
   }
 }
 
+void check_everything(Communicator& world) {
+  world.check_contracts(true);
+  check_all(world);
+  check_tickets(world);
+  check_mesh(world);
+}
+
 void fail_as_asked(Communicator& world, std::string_view how) {
+  world.check_contracts(how.starts_with("mismatch"));
   const bool odd_one = world.rank() == world.size() - 1;
   std::vector<float> x(odd_one ? 8 : 9);
   if (how == "mismatch-size") world.all_reduce(std::span(x));
@@ -207,21 +215,4 @@ void fail_as_asked(Communicator& world, std::string_view how) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::unique_ptr<Communicator> world;
-  try {
-    world = join_world();
-    world->check_contracts(argc < 2 || std::string_view(argv[1]).starts_with("mismatch"));
-    if (argc > 1) return fail_as_asked(*world, argv[1]), 0;
-    check_all(*world);
-    check_tickets(*world);
-    check_mesh(*world);
-    world->barrier();
-    if (world->rank() == 0) fmt::print("ok on {} ranks\n", world->size());
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "[rank {}] {}\n", world ? world->rank() : -1, error.what());
-    if (world) world->abort(1);
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return sonde::test::on_ranks(argc, argv, check_everything, fail_as_asked); }

@@ -12,11 +12,11 @@
 #include <thread>
 #include <vector>
 
-#include "distributed/world.h"
 #include "kernels/devices.h"
 #include "kernels/emulation/config.h"
 #include "kernels/emulation/nccl_shim.h"
 #include "runtime/error.h"
+#include "tests/ranks/on_ranks.h"
 
 namespace {
 
@@ -288,18 +288,4 @@ void fail_as_asked(Communicator& world, std::string_view how) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  std::unique_ptr<Communicator> world;
-  try {
-    world = join_world();
-    if (argc > 1) return fail_as_asked(*world, argv[1]), 0;
-    check_all(*world);
-    world->barrier();
-    if (world->rank() == 0) fmt::print("ok on {} ranks\n", world->size());
-    return 0;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "[rank {}] {}\n", world ? world->rank() : -1, error.what());
-    if (world) world->abort(1);
-    return 1;
-  }
-}
+int main(int argc, char** argv) { return sonde::test::on_ranks(argc, argv, check_all, fail_as_asked); }
