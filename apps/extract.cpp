@@ -90,12 +90,17 @@ void read_part(const po::variables_map& values, ExtractionOptions& options) {
   options.parts = of;
 }
 
-void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const ModelOptions& model,
-                   const ExtractionPlan& plan, const StoreSchema& schema, const std::filesystem::path& out) {
+void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const RunPart& run_part,
+                   const ModelOptions& model, const ExtractionPlan& plan, const StoreSchema& schema,
+                   const std::filesystem::path& out) {
   const TensorShard shard = TensorShard::of(spec, 0, mesh.tensor);
   const double weights = static_cast<double>(parameter_count(spec)) *
                          static_cast<double>(bytes_of(dtype_of(model.precision), 1)) /
                          (mesh.tensor * mesh.pipeline);
+  std::int64_t run = 0;  // of the stage that needs most
+  for (int stage = 0; stage < mesh.pipeline; ++stage)
+    run = std::max(
+        run, run_memory(shard.part_of(spec), Stage::of(spec, stage, mesh.pipeline, run_part), plan, schema));
   const double flops = 2.0 * static_cast<double>(block_linear_macs(spec)) * static_cast<double>(plan.tokens);
   const double peak = measure_gemm_peak_gflops(best_cpu_path(), model.precision, thread_count(), 0.2) * 1e9;
   constexpr double kUsualFraction = 0.6;
@@ -105,8 +110,7 @@ void print_dry_run(const ModelSpec& spec, const MeshShape& mesh, const ModelOpti
   fmt::print("store          {} in {}\n", human_bytes(static_cast<double>(store_bytes(schema))),
              name(schema.dtype));
   fmt::print("free disk      {}\n", human_bytes(static_cast<double>(free_disk_bytes(out))));
-  fmt::print("peak memory    {} ({} of weights)\n",
-             human_bytes(weights + static_cast<double>(run_memory(shard.part_of(spec), plan, schema))),
+  fmt::print("peak memory    {} ({} of weights)\n", human_bytes(weights + static_cast<double>(run)),
              human_bytes(weights));
   fmt::print("expected time  {} (an estimate: {:.0f} % of the {:.0f} GFLOP/s measured now)\n",
              human_seconds(flops / (kUsualFraction * peak)), 100 * kUsualFraction, peak * 1e-9);
@@ -175,18 +179,19 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   EditFile edits;
   if (values.count("edits")) edits = read_edits(values["edits"].as<std::string>(), spec);
   check_edits(edits.edits, spec, inputs, plan);
+  std::vector<Site> looked_at = options.sites;
+  for (const Edit& edit : edits.edits) looked_at.push_back(edit.site);
+  const RunPart run_part = run_part_of(spec, looked_at, plan.tokens, plan.rows());
   if (values.count("dry-run")) {
     if (speaks)
-      print_dry_run(spec, mesh.shape, model_options, plan, make_schema(spec, inputs, options, plan, {}), out);
+      print_dry_run(spec, mesh.shape, run_part, model_options, plan,
+                    make_schema(spec, inputs, options, plan, {}), out);
     return 0;
   }
 
   read_weight_formats(values, true);
   catch_stop_signals();
   const auto backend = make_backend(values, out / "algorithms.txt", mesh.local);
-  std::vector<Site> looked_at = options.sites;
-  for (const Edit& edit : edits.edits) looked_at.push_back(edit.site);
-  const RunPart run_part = run_part_of(spec, looked_at, plan.tokens, plan.rows());
   const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
   const Model model = load_model(model_options, load_options(model_options, run_part, mesh), *backend,
                                  run_needs(part, plan, options.sites));

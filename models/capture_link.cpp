@@ -40,6 +40,16 @@ void CaptureSender::end_batch() {
   model_.send_bytes(std::exchange(rows_, {}), writer_, in_flight_);
 }
 
+std::int64_t rows_under_way(const StoreSchema& schema, const Stage& stage, std::int64_t batch_rows) {
+  if (stage.last()) return 0;
+  std::int64_t width = 0;
+  for (const StoreSite& site : schema.sites)
+    if (per_layer(site.site.hook) ? stage.has(site.site.layer)
+                                  : stage.first() && site.site.hook < Hook::resid_pre)
+      width += site.width();
+  return (2 * stage.behind() + 1) * batch_rows * width * 4;
+}
+
 void receive_captures(Communicator& model, int from, CaptureSink& sink) {
   std::string bytes = model.receive_bytes(from);
   for (std::size_t at = 0; at < bytes.size();) {

@@ -4,6 +4,8 @@
 #include <string>
 
 #include "distributed/communicator.h"
+#include "io/activation_store.h"
+#include "models/stage.h"
 #include "runtime/capture_sink.h"
 
 namespace sonde {
@@ -23,6 +25,10 @@ class CaptureSender : public CaptureSink {
   std::string rows_;
   std::size_t largest_ = 0;
 };
+
+// At most held by a rank of a stage that does not write: of the batch it runs, and of up to two for each
+// stage behind it. batch_rows: recorded of a batch.
+std::int64_t rows_under_way(const StoreSchema& schema, const Stage& stage, std::int64_t batch_rows);
 
 // The next batch's rows of one stage, into the writer's sink.
 void receive_captures(Communicator& model, int from, CaptureSink& sink);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "models/batch_arrays.h"
+#include "models/capture_link.h"
 #include "models/transformer.h"
 #include "runtime/error.h"
 #include "runtime/stop_signal.h"
@@ -160,15 +161,20 @@ RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<
   return run;
 }
 
-std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const StoreSchema& schema) {
-  std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) + store_memory(schema);
+std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const ExtractionPlan& plan,
+                        const StoreSchema& schema) {
+  std::int64_t rows = 0;  // of a batch
+  for (std::size_t b = 1; b < plan.batch_row.size(); ++b)
+    rows = std::max(rows, plan.batch_row[b] - plan.batch_row[b - 1]);
+  std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) +
+                       (stage.last() ? store_memory(schema) : rows_under_way(schema, stage, rows));
   bool scores = false, logits = false;
   for (const StoreSite& site : schema.sites) {
     scores |= info(site.site.hook).cost == Cost::materialises;
     logits |= site.site.hook == Hook::logits;
   }
   if (scores) bytes += plan.longest * plan.longest * spec.n_heads * 4;
-  if (logits) bytes += Transformer::logits_bytes(spec);
+  if (logits && stage.last()) bytes += Transformer::logits_bytes(spec);
   return bytes;
 }
 

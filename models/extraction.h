@@ -78,8 +78,10 @@ std::vector<StoreDocument> store_documents(const Inputs& inputs);
 
 RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<const Site> sites);
 
-// Peak memory of a run beside the weights: workspace, scores, logits, store buffers.
-std::int64_t run_memory(const ModelSpec& spec, const ExtractionPlan& plan, const StoreSchema& schema);
+// Peak memory of a run beside the weights: workspace, scores, logits, store buffers or rows on their way to
+// the rank that writes. spec: this rank's share of the model.
+std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const ExtractionPlan& plan,
+                        const StoreSchema& schema);
 
 struct Progress {
   std::int64_t tokens_done, tokens_total;  // of this process's remaining work

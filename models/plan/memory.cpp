@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "io/store/open_store.h"
+#include "models/capture_link.h"
 #include "models/plan/storage.h"
 #include "models/tensor_shard.h"
 #include "models/tensor_table.h"
@@ -16,19 +17,6 @@ constexpr std::int64_t kProgramBytes = std::int64_t{60} << 20;
 constexpr std::int64_t kContextBytes = std::int64_t{600} << 20;
 
 std::int64_t divide_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-// Captured rows of a stage that does not write: of the batch it runs, and of up to two for each stage behind
-// it.
-std::int64_t captures_under_way(const Work& work, const StoreSchema& schema, const Stage& stage) {
-  if (stage.last()) return 0;
-  std::int64_t width = 0;
-  for (const StoreSite& site : schema.sites)
-    if (per_layer(site.site.hook) ? stage.has(site.site.layer)
-                                  : stage.first() && site.site.hook < Hook::resid_pre)
-      width += site.width();
-  return (2 * stage.behind() + 1) * std::min(work.largest_batch, divide_up(work.rows, work.batches)) * width *
-         4;
-}
 
 std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const StoreSchema& schema,
                             const MemoryOptions& options, const PlanMesh& mesh, std::int64_t index,
@@ -65,7 +53,8 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
     add("driver's context", kContextBytes);
   } else {
     if (last) add("staging buffers", open_blocks_memory(schema, open_rows(schema, work, mesh.ranks())));
-    add("rows for the writer", captures_under_way(work, schema, stage));
+    add("rows for the writer",
+        rows_under_way(schema, stage, std::min(tokens, divide_up(work.rows, work.batches))));
     // Pages of the file that the loader has read stay with the process until somebody needs the memory.
     const std::int64_t embedding = share.vocab * spec.d_model * options.embed_bytes;
     const std::int64_t looked_at = (last ? spec.n_layers : stage.layers.end) - stage.layers.begin;

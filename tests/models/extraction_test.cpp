@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/transformer.h"
 #include "runtime/error.h"
 
 namespace sonde {
@@ -94,6 +95,28 @@ TEST(Plan, EmptyAndOverlongDocumentsAreErrorsThatNameThem) {
   options.skip_empty = true;
   EXPECT_EQ(message(documents({3, 0, 2}), options), "");
   EXPECT_NE(message(documents({0}), options).find("no token"), std::string::npos);
+}
+
+TEST(Memory, AStageThatDoesNotWriteHoldsRowsUnderWay) {
+  const Inputs inputs = documents({4, 6, 1, 20, 3});
+  ExtractionOptions options = every_token();
+  options.batch_tokens = 10;
+  options.sites = {{Hook::resid_post, 0}, {Hook::resid_post, 1}, {Hook::logits, 0}};
+  const ModelSpec spec = small_spec();
+  const ExtractionPlan plan = plan_extraction(spec, inputs, options);
+  const StoreSchema schema = make_schema(spec, inputs, options, plan, {});
+  const std::int64_t workspace = Transformer::workspace_bytes(spec, 20);
+  const auto beside = [&](int stage, int stages) {
+    return run_memory(spec, Stage::of(spec, stage, stages), plan, schema) - workspace;
+  };
+  const auto one_site = [&](int stage, int stages) {  // of the largest batch, at each of the stage's layers
+    return Stage::of(spec, stage, stages).layers.size() * 20 * 8 * 4;
+  };
+  EXPECT_EQ(beside(0, 2), 3 * one_site(0, 2));  // its own, and two on the way to the next stage
+  EXPECT_EQ(beside(0, 3), 5 * one_site(0, 3));
+  EXPECT_EQ(beside(1, 3), 3 * one_site(1, 3));
+  EXPECT_EQ(beside(1, 2), store_memory(schema) + Transformer::logits_bytes(spec));
+  EXPECT_EQ(beside(0, 1), beside(1, 2));
 }
 
 TEST(Schema, HoldsWhatDecidesTheBytesAndNotTheShards) {
