@@ -122,7 +122,9 @@ std::string variant_name(bool standardise, const TextNoise& noise, WeightFormat 
 class Recorder {
  public:
   Recorder(const po::variables_map& values, ModelOptions model_options, WeightFormat weights)
-      : values_(values), options_(std::move(model_options)), backend_(make_backend(values)) {
+      : values_(values),
+        options_(std::move(model_options)),
+        backend_(make_backend(values, fs::path(values["out"].as<std::string>()) / "stores/algorithms.txt")) {
     options_.weights = weights;
     tokenizer_ = load_tokenizer(options_.path);
     const ModelSpec spec = read_spec(ModelFiles::open(options_.path), options_.ignored);

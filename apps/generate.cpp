@@ -239,7 +239,8 @@ int run_generate(const Arguments& arguments, Communicator& world) {
     fmt::print(stderr, "sonde: warning: no texts are written, only ids: {}\n", tokenizer.missing);
   const Continuations texts(tokenizer.tokenizer.get(), prompts, std::move(stops));
 
-  const auto backend = make_backend(values, {}, mesh.local);
+  const auto backend =
+      make_backend(values, captures ? captures->out / "algorithms.txt" : std::filesystem::path(), mesh.local);
   const ModelSpec part =
       Stage::of(spec, mesh.pipeline_index, mesh.shape.pipeline)
           .part_of(TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec));

@@ -94,7 +94,8 @@ std::vector<std::int32_t> RopeRows::rows(const Documents& documents,
     if (first == end || stretched(positions[end - 1] + 1)) continue;
     needed = std::max<std::int64_t>(needed, positions[end - 1] + 1);
   }
-  if (needed > shared_rows_) {
+  if (needed > shared_rows_) {  // some more, for a device is given the table anew
+    needed = (needed + 255) / 256 * 256;
     append(rope_frequencies(rope_, width_, 0), shared_rows_, needed);
     shared_rows_ = needed;
   }

@@ -21,7 +21,7 @@ void check_fresh(const path& dir) {
     const bool ours = name.starts_with("writer.lock") || name.starts_with("documents.jsonl") ||
                       name.starts_with("shards.jsonl") || name.starts_with("shards.rank-") ||
                       name.starts_with("manifest.json.tmp") || name.starts_with("index.h5") ||
-                      name == "shards" || name == "run.log.jsonl";
+                      name == "shards" || name == "run.log.jsonl" || name == "algorithms.txt";
     if (!ours)
       fail_hint("give --out a new folder", "{}: the folder is not empty and not a store: found {}",
                 dir.string(), printable(name));

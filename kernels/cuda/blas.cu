@@ -63,7 +63,7 @@ struct Blas::Plan {
   bool chosen = false;
 };
 
-Blas::Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
+Blas::Blas(Stream& stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
            const std::filesystem::path& recorded)
     : stream_(stream),
       library_(std::make_unique<Library>()),
@@ -156,14 +156,27 @@ void Blas::linear(const Operands& o) {
     check_blas(lt.cublasLtMatrixLayoutCreate(&plan.x, type, k, rows, o.x_stride), "describing rows");
     check_blas(lt.cublasLtMatrixLayoutCreate(&plan.y, CUDA_R_32F, n, rows, o.y_stride), "describing rows");
   }
+  if (!plan.chosen) {
+    point_to_bias(plan, o);
+    choose(plan, o);
+  }
+  stream_.run(multiply, this, &plan, o);
+}
+
+void Blas::point_to_bias(const Plan& plan, const Operands& o) {
   if (o.bias != nullptr)
-    check_blas(lt.cublasLtMatmulDescSetAttribute(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o.bias,
-                                                 sizeof o.bias),
+    check_blas(library_->cublasLtMatmulDescSetAttribute(plan.desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &o.bias,
+                                                        sizeof o.bias),
                "describing a product");
-  if (!plan.chosen) choose(plan, o);
+}
+
+void Blas::multiply(cudaStream_t stream, Blas* blas, Plan* of_shape, Operands o) {
+  const Library& lt = *blas->library_;
+  const Plan& plan = *of_shape;
+  blas->point_to_bias(plan, o);
   const float one = 1, zero = 0;
   check_blas(lt.cublasLtMatmul(lt.handle, plan.desc, &one, o.w, plan.w, o.x, plan.x, &zero, o.y, plan.y, o.y,
-                               plan.y, &plan.algorithm, workspace_.data(), kWorkspace, stream_),
+                               plan.y, &plan.algorithm, blas->workspace_.data(), kWorkspace, stream),
              "linear");
 }
 

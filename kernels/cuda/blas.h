@@ -15,7 +15,7 @@ namespace sonde::SONDE_GPU {
 class Blas {
  public:
   // recorded: the algorithms of a run, in its output; an empty path: none is to be kept there.
-  Blas(cudaStream_t stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
+  Blas(Stream& stream, std::shared_ptr<DeviceMemory> memory, const std::string& gpu,
        const std::filesystem::path& recorded);
   ~Blas();
   Blas(const Blas&) = delete;
@@ -39,10 +39,12 @@ class Blas {
  private:
   struct Library;
   struct Plan;
+  void point_to_bias(const Plan& plan, const Operands& o);
+  static void multiply(cudaStream_t stream, Blas* blas, Plan* of_shape, Operands o);
   void choose(Plan& plan, const Operands& o);
   using Shape = std::tuple<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, DType, bool>;
 
-  cudaStream_t stream_;
+  Stream& stream_;
   std::unique_ptr<Library> library_;
   Algorithms algorithms_;
   std::map<Shape, Plan> plans_;

@@ -15,12 +15,4 @@ inline void check(cudaError_t error, const char* doing) {
             detail.empty() ? "" : ": ", detail);
 }
 
-// A kernel in a stream; nothing where the grid is empty.
-template <class... Parameters, class... Arguments>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 grid, dim3 block, std::size_t shared_bytes,
-            cudaStream_t stream, Arguments&&... arguments) {
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  check(gpu_launch(kernel, grid, block, shared_bytes, stream, std::forward<Arguments>(arguments)...), name);
-}
-
 }  // namespace sonde::SONDE_GPU

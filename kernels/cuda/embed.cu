@@ -73,8 +73,8 @@ dim3 grid_of(std::int64_t items, std::int64_t of_a_block, std::int64_t rows) {
 }
 
 // rows of `width` values; the table's last byte is the one before `end`.
-void expand(const char* name, cudaStream_t stream, Rows out, DType dtype, const Table& table,
-            std::int64_t rows, std::int64_t width) {
+void expand(const char* name, Stream& stream, Rows out, DType dtype, const Table& table, std::int64_t rows,
+            std::int64_t width) {
   with_format(dtype, [&](auto format) {
     using Format = decltype(format);
     if constexpr (Format::kValues > 1) {

@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T, int kE>
-void launch_flash(cudaStream_t stream, const FlashOperands<T>& x, const FlashTask* tasks, std::int64_t n,
+void launch_flash(Stream& stream, const FlashOperands<T>& x, const FlashTask* tasks, std::int64_t n,
                   const ScoreRule& rule) {
   const bool aligned =
       x.e % 2 == 0 && x.z.stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(x.z.data) % 8 == 0;
@@ -279,7 +279,7 @@ int flash_width(std::int64_t e) {
 }
 
 template <class T>
-void flash_attention(cudaStream_t stream, const FlashOperands<T>& x, const std::int32_t* list, std::int64_t n,
+void flash_attention(Stream& stream, const FlashOperands<T>& x, const std::int32_t* list, std::int64_t n,
                      const ScoreRule& rule) {
   const auto* tasks = reinterpret_cast<const FlashTask*>(list);
   switch (flash_width(x.e)) {
@@ -303,7 +303,7 @@ void flash_attention(cudaStream_t stream, const FlashOperands<T>& x, const std::
 }
 
 template <class T>
-void pack_heads(cudaStream_t stream, T* to, Rows from, std::int64_t rows, int heads, int e) {
+void pack_heads(Stream& stream, T* to, Rows from, std::int64_t rows, int heads, int e) {
   const int width = flash_width(e);
   const bool four = e % 4 == 0 && by_float4(from);
   launch("attention", four ? pack_rows<T, true> : pack_rows<T, false>,
@@ -312,10 +312,10 @@ void pack_heads(cudaStream_t stream, T* to, Rows from, std::int64_t rows, int he
          width);
 }
 
-#define SONDE_FLASH(T)                                                                                    \
-  template void flash_attention(cudaStream_t, const FlashOperands<T>&, const std::int32_t*, std::int64_t, \
-                                const ScoreRule&);                                                        \
-  template void pack_heads(cudaStream_t, T*, Rows, std::int64_t, int, int);
+#define SONDE_FLASH(T)                                                                               \
+  template void flash_attention(Stream&, const FlashOperands<T>&, const std::int32_t*, std::int64_t, \
+                                const ScoreRule&);                                                   \
+  template void pack_heads(Stream&, T*, Rows, std::int64_t, int, int);
 SONDE_FLASH(gpu::bf16)
 SONDE_FLASH(gpu::f16)
 #undef SONDE_FLASH

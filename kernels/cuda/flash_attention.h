@@ -28,12 +28,12 @@ struct FlashOperands {
   int heads, kv_heads, e;
 };
 template <class T>
-void flash_attention(cudaStream_t stream, const FlashOperands<T>& x,
-                     const std::int32_t* tasks /*[n] FlashTask*/, std::int64_t n, const ScoreRule& rule);
+void flash_attention(Stream& stream, const FlashOperands<T>& x, const std::int32_t* tasks /*[n] FlashTask*/,
+                     std::int64_t n, const ScoreRule& rule);
 
 // to [rows, heads, E'] = from [.., heads, e] rounded to T, rows index[r] where there is an index, zeros
 // behind e.
 template <class T>
-void pack_heads(cudaStream_t stream, T* to, Rows from, std::int64_t rows, int heads, int e);
+void pack_heads(Stream& stream, T* to, Rows from, std::int64_t rows, int heads, int e);
 
 }  // namespace sonde::SONDE_GPU

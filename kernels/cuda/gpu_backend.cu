@@ -1,60 +1,30 @@
 #include "kernels/cuda/gpu_backend.h"
 
+#include <cstdlib>
+
 #include "kernels/cuda/nccl.h"
 #include "kernels/cuda/weight_stream.h"
 
 namespace sonde::SONDE_GPU {
 namespace {
 
-int checked_ordinal(int ordinal) {
-  const DeviceCount found = device_count();
-  if (found.count == 0)
-    fail_hint("`sonde devices` shows what this machine has; --device cpu runs without a GPU",
-              "--device cuda: {}", found.why_none);
-  const int count = found.count;
-  if (ordinal < 0 || ordinal >= count)
-    fail_hint("`sonde devices` lists them", "--device cuda:{}: found {} GPUs, expected a number below it",
-              ordinal, count);
-  return ordinal;
+Stream::Launches graphs_are_wanted() {
+  const char* asked = std::getenv("SONDE_GRAPHS");
+  const std::string_view wanted = asked != nullptr ? asked : "1";
+  if (wanted != "0" && wanted != "1")
+    throw UsageError(fmt::format("SONDE_GRAPHS: found '{}', expected 0 or 1", wanted));
+  return wanted == "1" ? Stream::Launches::together : Stream::Launches::at_once;
 }
 
 }  // namespace
 
-DeviceCount device_count() {
-  DeviceCount found;  // count stays 0 where there is no driver
-  const cudaError_t error = cudaGetDeviceCount(&found.count);
-  if (error == cudaSuccess && found.count > 0) return found;
-  cudaGetLastError();
-  found.count = 0;
-  int driver = 0, runtime = 0;  // 13020 is CUDA 13.2
-  cudaDriverGetVersion(&driver);
-  cudaRuntimeGetVersion(&runtime);
-  if (error == cudaErrorInsufficientDriver && driver == 0)
-    found.why_none = "no NVIDIA driver";
-  else if (error == cudaErrorInsufficientDriver)
-    found.why_none = fmt::format("the NVIDIA driver is too old: it knows CUDA {}.{}, expected {}.{} or newer",
-                                 driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
-  else if (error == cudaSuccess || error == cudaErrorNoDevice)
-    found.why_none = "the NVIDIA driver shows no GPU";
-  else
-    found.why_none = fmt::format("{} ({})", cudaGetErrorString(error), cudaGetErrorName(error));
-  return found;
-}
-
-Stream::Stream(int ordinal) {
-  check(cudaSetDevice(checked_ordinal(ordinal)), "choosing the GPU");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream");
-}
-
-Stream::~Stream() { cudaStreamDestroy(stream_); }
-
 GpuBackend::GpuBackend(int ordinal, const std::filesystem::path& algorithms)
     : ordinal_(ordinal),
-      stream_(ordinal),
+      stream_(ordinal, graphs_are_wanted()),
       memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
       pinned_(std::make_shared<PinnedMemory>()),
       uploader_(stream_),
-      lists_(uploader_, memory_) {
+      lists_(stream_, uploader_, memory_) {
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
   gpu_ = properties.name;
@@ -64,7 +34,10 @@ GpuBackend::GpuBackend(int ordinal, const std::filesystem::path& algorithms)
                   properties.minor, static_cast<double>(properties.totalGlobalMem) / (1 << 30));
 }
 
-GpuBackend::~GpuBackend() { cudaStreamSynchronize(stream_); }
+GpuBackend::~GpuBackend() {
+  stream_.drop();
+  cudaStreamSynchronize(stream_.handle());
+}
 
 std::string GpuBackend::describe() const { return name_; }
 

@@ -15,13 +15,6 @@ inline constexpr DeviceKind kDevice = DeviceKind::cuda;
 inline constexpr DeviceKind kDevice = DeviceKind::emulated;
 #endif
 
-// How many GPUs the driver shows, and where there is none, why.
-struct DeviceCount {
-  int count = 0;
-  std::string why_none;
-};
-DeviceCount device_count();
-
 // A tensor's memory, for kernels and copies; one of another device is refused.
 template <class T>
 T* device_data(const Tensor& t) {
@@ -30,19 +23,6 @@ T* device_data(const Tensor& t) {
   return reinterpret_cast<T*>(t.data);
 }
 inline float* device_f32(const Tensor& t) { return device_data<float>(t); }
-
-// A stream of a device, made current for the calling thread.
-class Stream {
- public:
-  explicit Stream(int ordinal);
-  ~Stream();
-  Stream(const Stream&) = delete;
-  Stream& operator=(const Stream&) = delete;
-  operator cudaStream_t() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
 
 class GpuWeight;
 class WeightStream;

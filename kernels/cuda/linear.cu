@@ -122,7 +122,7 @@ __global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, s
 constexpr int kFewRows = 4;
 
 template <class Format>
-void few_rows(cudaStream_t stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
+void few_rows(Stream& stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
               std::int64_t n, std::int64_t k, DType dtype) {
   launch("linear", rows == 1 ? gemv_columns<Format, 1> : gemv_columns<Format, kFewRows>,
          dim3(static_cast<unsigned>((n + kWarps - 1) / kWarps)), dim3(32 * kWarps), 0, stream, y, x,

@@ -4,10 +4,9 @@
 #include <deque>
 #include <functional>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/stream.h"
 #include "runtime/tensor.h"
 
 namespace sonde::SONDE_GPU {
@@ -15,13 +14,13 @@ namespace sonde::SONDE_GPU {
 // Stream-ordered: a block given back is there for whoever allocates behind it in the stream, without a wait.
 class StreamMemory : public DeviceMemory {
  public:
-  StreamMemory(cudaStream_t stream, DeviceKind kind) : stream_(stream), kind_(kind) {}
+  StreamMemory(Stream& stream, DeviceKind kind) : stream_(stream), kind_(kind) {}
   DeviceKind kind() const override { return kind_; }
   std::byte* allocate(std::int64_t bytes) override;
   void free(std::byte* memory, std::int64_t bytes) noexcept override;
 
  private:
-  cudaStream_t stream_;
+  Stream& stream_;
   DeviceKind kind_;
 };
 
@@ -37,7 +36,7 @@ class PinnedMemory : public DeviceMemory {
 // call returns and the copy runs in the stream. A segment is written again when its copies are done.
 class Uploader {
  public:
-  explicit Uploader(cudaStream_t stream);
+  explicit Uploader(Stream& stream);
   ~Uploader();
   Uploader(const Uploader&) = delete;
   Uploader& operator=(const Uploader&) = delete;
@@ -51,7 +50,7 @@ class Uploader {
   static constexpr int kSegments = 4;
   void next_segment();
 
-  cudaStream_t stream_;
+  Stream& stream_;
   Buffer pinned_;  // kSegments segments
   cudaEvent_t copied_[kSegments] = {};
   int segment_ = 0;
@@ -59,24 +58,38 @@ class Uploader {
 };
 
 // Lists of 32-bit words that ops are given by the host: positions, rows, document starts. The layers of a
-// forward ask for the same few again and again, so that the device keeps the latest.
+// forward ask for the same few again and again. Of each turn of the stream the n-th list that differs from
+// those before lies where the last turn's did, so that a step of equal shapes has equal addresses; what is
+// new is copied just before the launches that read it.
 class Lists {
  public:
-  Lists(Uploader& uploader, std::shared_ptr<DeviceMemory> memory)
-      : uploader_(uploader), memory_(std::move(memory)) {}
+  Lists(Stream& stream, Uploader& uploader, std::shared_ptr<DeviceMemory> memory);
+  // Where launches find the list until the stream is used by somebody else.
   const std::int32_t* get(std::span<const std::int32_t> list);
   const float* get(std::span<const float> list);
 
  private:
-  struct Entry {
-    std::vector<std::int32_t> words;
-    Buffer device;
-  };
-  static constexpr std::size_t kKept = 64;
+  static constexpr std::size_t kWords = 1 << 16, kApart = 64;  // of a chunk at least; of lists
 
+  struct Chunk {
+    std::vector<std::int32_t> words;  // as the device has them when launches are handed over
+    Buffer device;
+    std::size_t used = 0;                    // in this turn
+    std::size_t new_begin = 0, new_end = 0;  // yet to be copied
+  };
+  struct Entry {
+    std::size_t chunk, first, count;
+  };
+  const std::int32_t* placed(const Entry& entry) const;
+  Entry add(std::span<const std::int32_t> list);
+  void upload();
+
+  Stream& stream_;
   Uploader& uploader_;
   std::shared_ptr<DeviceMemory> memory_;
-  std::deque<Entry> entries_;  // latest first
+  std::deque<Chunk> chunks_;
+  std::vector<Entry> entries_;  // of this turn
+  std::size_t turn_ = 0;
 };
 
 }  // namespace sonde::SONDE_GPU

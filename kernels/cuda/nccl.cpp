@@ -128,8 +128,7 @@ std::string obstacle(const std::vector<Candidate>& all) {
 
 class NcclRanks : public DeviceRanks {
  public:
-  NcclRanks(int ordinal, cudaStream_t stream, RankLink& link)
-      : ordinal_(ordinal), stream_(stream), link_(link) {
+  NcclRanks(int ordinal, Stream& stream, RankLink& link) : ordinal_(ordinal), stream_(stream), link_(link) {
     ncclUniqueId id{};
     if (link.rank() == 0) check_nccl(library_.ncclGetUniqueId(&id), "asking NCCL for an id");
     id = gather(link, id)[0];
@@ -145,7 +144,7 @@ class NcclRanks : public DeviceRanks {
 
   ~NcclRanks() override {
     const bool failing = std::uncaught_exceptions() > 0;
-    if (!failing) cudaStreamSynchronize(stream_), cudaStreamSynchronize(beside_);
+    if (!failing) cudaStreamSynchronize(stream_.handle()), cudaStreamSynchronize(beside_);
     {
       const std::lock_guard guard(mutex_);
       stop_ = true;
@@ -299,7 +298,7 @@ class NcclRanks : public DeviceRanks {
 
   const Library library_;
   const int ordinal_;
-  const cudaStream_t stream_;
+  Stream& stream_;
   RankLink& link_;
   ncclComm_t comm_ = nullptr;
   cudaStream_t beside_ = nullptr;  // what travels while ops go on
@@ -316,8 +315,7 @@ class NcclRanks : public DeviceRanks {
 
 }  // namespace
 
-std::unique_ptr<DeviceRanks> join_nccl(int ordinal, cudaStream_t stream, RankLink& link,
-                                       std::string& why_not) {
+std::unique_ptr<DeviceRanks> join_nccl(int ordinal, Stream& stream, RankLink& link, std::string& why_not) {
   why_not = obstacle(gather(link, candidate(ordinal)));
   if (!why_not.empty()) return nullptr;
   return std::make_unique<NcclRanks>(ordinal, stream, link);

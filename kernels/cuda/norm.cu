@@ -62,7 +62,7 @@ __global__ void normalize_rows(Rows y, Rows x, Rows scale, std::int64_t rows, st
   }
 }
 
-void launch_norm(const char* name, cudaStream_t stream, const NormTask& t, Rows delta) {
+void launch_norm(const char* name, Stream& stream, const NormTask& t, Rows delta) {
   const bool add = delta.data != nullptr;
   const bool wide = four(t.n, {t.y, t.x, delta}) && four(t.n, t.weight, t.bias);
   const dim3 grid(static_cast<unsigned>(std::min<std::int64_t>(t.rows, 1 << 20)));

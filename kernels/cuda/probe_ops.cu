@@ -174,10 +174,7 @@ ProbeCut::ProbeCut(std::int64_t D, std::int64_t C) {
 }
 
 GpuProbeOps::GpuProbeOps(int ordinal)
-    : stream_(ordinal),
-      memory_(std::make_shared<StreamMemory>(stream_, kDevice)),
-      uploader_(stream_),
-      lists_(uploader_, memory_) {}
+    : stream_(ordinal), memory_(std::make_shared<StreamMemory>(stream_, kDevice)), uploader_(stream_) {}
 
 GpuProbeOps::~GpuProbeOps() { cudaStreamSynchronize(stream_); }
 
@@ -210,7 +207,7 @@ GpuProbeOps::Slab GpuProbeOps::slab_of(const FeatureRows& x, std::int64_t first,
     std::vector<std::int32_t> index;
     for (const std::int64_t row : chosen) index.push_back(static_cast<std::int32_t>(row - least));
     slab.x = {reinterpret_cast<float*>(held->device.data()) + at + least * x.stride, x.stride,
-              lists_.get(std::span<const std::int32_t>(index.data(), index.size()))};
+              place<std::int32_t>(rows_, index)};
     break;
   }
   if (slab.x.data == nullptr) {

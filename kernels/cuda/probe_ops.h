@@ -92,10 +92,9 @@ class GpuProbeOps : public ProbeOps {
   Stream stream_;
   std::shared_ptr<DeviceMemory> memory_;
   Uploader uploader_;
-  Lists lists_;
   std::vector<std::shared_ptr<Held>> held_;
-  Buffer slab_, shift_, w_, b_, given_;  // of the host: features, operands, what a slab is given
-  Buffer values_, losses_, kept_;        // of a slab: [C, slab] slopes and losses, [slab, C] for the host
+  Buffer slab_, rows_, shift_, w_, b_, given_;  // of the host: features, operands, what a slab is given
+  Buffer values_, losses_, kept_;  // of a slab: [C, slab] slopes and losses, [slab, C] for the host
   Buffer partial_, partial_b_, partial_loss_;  // sums by slot
   Buffer sums_, sums_b_, sums_loss_, matrix_, vectors_;
 };

@@ -127,7 +127,7 @@ Heads heads_of(Tensor y, Tensor x, Tensor weight) {
           four(e, {rows_of(y), rows_of(x)}) && four(e, w, nullptr)};
 }
 
-void launch_heads(const char* name, cudaStream_t stream, const HeadsTask& task, RopePairs pairs) {
+void launch_heads(const char* name, Stream& stream, const HeadsTask& task, RopePairs pairs) {
   const int heads = task.q.heads + task.k.heads;
   launch(name, pairs == RopePairs::halves ? norm_and_turn_heads<false> : norm_and_turn_heads<true>,
          dim3(static_cast<unsigned>((heads + kWarps - 1) / kWarps), grid_rows(task.tokens)),

@@ -2,7 +2,7 @@
 
 namespace sonde::SONDE_GPU {
 
-GpuRowCopies::GpuRowCopies(GpuBackend& ops, int ordinal, cudaStream_t ops_stream,
+GpuRowCopies::GpuRowCopies(GpuBackend& ops, int ordinal, Stream& ops_stream,
                            std::shared_ptr<DeviceMemory> pinned)
     : ops_(ops), ops_stream_(ops_stream), pinned_(std::move(pinned)), copies_(ordinal) {
   for (Slot& slot : slots_)

@@ -8,7 +8,7 @@ namespace sonde::SONDE_GPU {
 
 class GpuRowCopies : public RowCopies {
  public:
-  GpuRowCopies(GpuBackend& ops, int ordinal, cudaStream_t ops_stream, std::shared_ptr<DeviceMemory> pinned);
+  GpuRowCopies(GpuBackend& ops, int ordinal, Stream& ops_stream, std::shared_ptr<DeviceMemory> pinned);
   ~GpuRowCopies() override;
   void copy(Tensor x, std::span<const std::int32_t> rows) override;
   Tensor take() override;
@@ -21,7 +21,7 @@ class GpuRowCopies : public RowCopies {
   };
 
   GpuBackend& ops_;
-  cudaStream_t ops_stream_;
+  Stream& ops_stream_;
   std::shared_ptr<DeviceMemory> pinned_;
   Stream copies_;
   Slot slots_[kMost];

@@ -4,7 +4,6 @@
 // Ladder: one value a thread with a division for its row -> rows along the grid's y, no division -> float4.
 #pragma once
 
-#include "kernels/cuda/check.h"
 #include "kernels/cuda/gpu_backend.h"
 
 namespace sonde::SONDE_GPU {
@@ -64,7 +63,7 @@ inline unsigned threads_for(std::int64_t items) {
 inline unsigned grid_rows(std::int64_t rows) { return static_cast<unsigned>(rows < 65535 ? rows : 65535); }
 
 template <int kReads, class F>
-void launch_map(const char* name, cudaStream_t stream, Rows y, Rows a, Rows b, std::int64_t rows,
+void launch_map(const char* name, Stream& stream, Rows y, Rows a, Rows b, std::int64_t rows,
                 std::int64_t width, F f) {
   const bool four =
       width % 4 == 0 && by_float4(y) && (kReads < 1 || by_float4(a)) && (kReads < 2 || by_float4(b));
@@ -76,15 +75,15 @@ void launch_map(const char* name, cudaStream_t stream, Rows y, Rows a, Rows b, s
          y, a, b, rows, width, f);
 }
 template <class F>
-void fill(const char* name, cudaStream_t stream, Rows y, std::int64_t rows, std::int64_t width, F f) {
+void fill(const char* name, Stream& stream, Rows y, std::int64_t rows, std::int64_t width, F f) {
   launch_map<0>(name, stream, y, Rows{}, Rows{}, rows, width, f);
 }
 template <class F>
-void map(const char* name, cudaStream_t stream, Rows y, Rows a, std::int64_t rows, std::int64_t width, F f) {
+void map(const char* name, Stream& stream, Rows y, Rows a, std::int64_t rows, std::int64_t width, F f) {
   launch_map<1>(name, stream, y, a, Rows{}, rows, width, f);
 }
 template <class F>
-void map(const char* name, cudaStream_t stream, Rows y, Rows a, Rows b, std::int64_t rows, std::int64_t width,
+void map(const char* name, Stream& stream, Rows y, Rows a, Rows b, std::int64_t rows, std::int64_t width,
          F f) {
   launch_map<2>(name, stream, y, a, b, rows, width, f);
 }

@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, kColumns > 2 ? 1 : 0)
 }
 
 template <int kKeys, int kColumns>
-void launch_tiles(cudaStream_t stream, const TiledOperands& x, const TiledTask* tasks, std::int64_t n,
+void launch_tiles(Stream& stream, const TiledOperands& x, const TiledTask* tasks, std::int64_t n,
                   const ScoreRule& rule) {
   const std::size_t floats = static_cast<std::size_t>((kTiledQueries + 2 * kKeys) * pitch_of(x.e)) +
                              static_cast<std::size_t>(kTiledQueries * weights_of(kKeys));
@@ -180,7 +180,7 @@ void launch_tiles(cudaStream_t stream, const TiledOperands& x, const TiledTask* 
 
 }  // namespace
 
-void tiled_attention(cudaStream_t stream, const TiledOperands& x, const std::int32_t* list, std::int64_t n,
+void tiled_attention(Stream& stream, const TiledOperands& x, const std::int32_t* list, std::int64_t n,
                      const ScoreRule& rule) {
   const auto* tasks = reinterpret_cast<const TiledTask*>(list);
   if (x.e <= 64) return launch_tiles<64, 1>(stream, x, tasks, n, rule);

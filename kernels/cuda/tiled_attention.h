@@ -20,7 +20,7 @@ struct TiledOperands {
   Rows z, q, k, v;
   int heads, kv_heads, e;
 };
-void tiled_attention(cudaStream_t stream, const TiledOperands& x, const std::int32_t* tasks /*[n] TiledTask*/,
+void tiled_attention(Stream& stream, const TiledOperands& x, const std::int32_t* tasks /*[n] TiledTask*/,
                      std::int64_t n, const ScoreRule& rule);
 
 }  // namespace sonde::SONDE_GPU

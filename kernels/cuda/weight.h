@@ -31,7 +31,7 @@ class GpuWeight : public Weight {
   Precision precision() const { return precision_; }
   const std::vector<Segment>& segments() const { return segments_; }
 
-  void move_to_host(const std::shared_ptr<DeviceMemory>& pinned, cudaStream_t ops,
+  void move_to_host(const std::shared_ptr<DeviceMemory>& pinned, Stream& ops,
                     std::shared_ptr<WeightStream> stream) {
     Buffer host(memory_.bytes(), pinned);
     check(cudaMemcpyAsync(host.data(), memory_.data(), static_cast<std::size_t>(memory_.bytes()),

@@ -2,7 +2,7 @@
 
 namespace sonde::SONDE_GPU {
 
-WeightStream::WeightStream(int ordinal, cudaStream_t ops, std::shared_ptr<DeviceMemory> memory)
+WeightStream::WeightStream(int ordinal, Stream& ops, std::shared_ptr<DeviceMemory> memory)
     : ops_(ops), memory_(std::move(memory)), copies_(ordinal) {
   for (Slot& slot : slots_)
     for (cudaEvent_t* event : {&slot.is_filled, &slot.is_read})

@@ -11,7 +11,7 @@ namespace sonde::SONDE_GPU {
 
 class WeightStream {
  public:
-  WeightStream(int ordinal, cudaStream_t ops, std::shared_ptr<DeviceMemory> memory);
+  WeightStream(int ordinal, Stream& ops, std::shared_ptr<DeviceMemory> memory);
   ~WeightStream();
   WeightStream(const WeightStream&) = delete;
   WeightStream& operator=(const WeightStream&) = delete;
@@ -32,7 +32,7 @@ class WeightStream {
   void fill(Slot& slot, std::size_t weight);
   std::size_t next(std::size_t weight) const;  // behind it; kNone: there is no other
 
-  cudaStream_t ops_;
+  Stream& ops_;
   std::shared_ptr<DeviceMemory> memory_;
   Stream copies_;
   std::vector<std::span<const std::byte>> weights_;  // empty: forgotten

@@ -91,6 +91,7 @@ cudaError_t Engine::submit(Stream* stream, Work work) {
     stream->last_nodes = {nodes.size() - 1};
     return cudaError_t::cudaSuccess;
   }
+  if (stream == &default_stream_ && spoils_a_capture()) return cudaError_t::cudaErrorStreamCaptureImplicit;
   order_with_default_stream(stream);
   Task task;
   task.work = std::move(work);
@@ -144,6 +145,14 @@ cudaError_t Engine::wait(Stream* stream, Event& event) {
   task.generation = event.state->recorded;
   push(stream, std::move(task));
   return cudaError_t::cudaSuccess;
+}
+
+// Work in the default stream would have to wait for what blocking streams only record.
+bool Engine::spoils_a_capture() {
+  bool spoils = false;
+  for (const auto& other : streams_)
+    if (other->blocking && other->capture) spoils = other->capture->invalid = true;
+  return spoils;
 }
 
 void Engine::push(Stream* stream, Task task) {
@@ -367,7 +376,7 @@ cudaError_t Engine::end_capture(Stream* stream, Graph** graph) {
   return cudaError_t::cudaSuccess;
 }
 
-Fault run_graph(const Graph& graph) {
+void Engine::run_graph(Stream& stream, const Graph& graph) {
   std::vector<bool> done(graph.nodes.size());
   std::uint64_t random = config().seed | 1;
   for (std::size_t left = graph.nodes.size(); left; --left) {
@@ -382,10 +391,9 @@ Fault run_graph(const Graph& graph) {
     const std::size_t node = ready[(random >> 33) % ready.size()];
     if (graph.nodes[node].work.begin) graph.nodes[node].work.begin();
     poison(graph.nodes[node].work.target);
-    if (Fault fault = graph.nodes[node].work.run(); fault.code) return fault;
+    run_work(stream, graph.nodes[node].work);
     done[node] = true;
   }
-  return {};
 }
 
 }  // namespace sonde::emulation

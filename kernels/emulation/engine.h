@@ -101,6 +101,9 @@ class Engine {
   void run_some(Stream* stream);  // progress for those who poll
   void run_towards(const EventState& event);
 
+  // Runs a graph's nodes, each after those it needs; Streams::random takes any such order.
+  void run_graph(Stream& stream, const Graph& graph);
+
   bool capturing() const { return captures_ > 0; }
   cudaError_t begin_capture(Stream* stream);
   cudaError_t end_capture(Stream* stream, Graph** graph);
@@ -117,6 +120,7 @@ class Engine {
  private:
   Engine();
   void push(Stream* stream, Task task);
+  bool spoils_a_capture();
   void order_with_default_stream(Stream* stream);
   void order_after(Stream* later, Stream* earlier);
   void run_head(Stream* stream);
@@ -139,8 +143,5 @@ class Engine {
 
 // Pinned memory goes with the device.
 void free_pinned_memory();
-
-// Runs a graph's nodes, each after those it needs; Streams::random takes any such order.
-Fault run_graph(const Graph& graph);
 
 }  // namespace sonde::emulation

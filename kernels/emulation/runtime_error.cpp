@@ -41,6 +41,8 @@ constexpr Row kRows[] = {
     ROW(cudaErrorStreamCaptureUnmatched, "capture was not initiated in this stream"),
     ROW(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
     ROW(cudaErrorStreamCaptureIsolation, "dependency created on uncaptured work in another stream"),
+    ROW(cudaErrorStreamCaptureImplicit,
+        "operation would make the legacy stream depend on a capturing blocking stream"),
     ROW(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
     ROW(cudaErrorUnknown, "unknown error"),
 };

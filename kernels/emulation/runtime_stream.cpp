@@ -1,4 +1,5 @@
 #include "kernels/emulation/runtime_call.h"
+#include "kernels/emulation/statistics.h"
 
 namespace sonde::emulated {
 namespace {
@@ -145,6 +146,7 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus* 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
   return runtime_call([&](Engine&) {
     if (!exec || !graph) return cudaErrorInvalidValue;
+    ++emulation::statistics().graphs_made;
     *exec = new emulation::GraphExec{std::make_shared<emulation::Graph>(*graph)};
     return cudaSuccess;
   });
@@ -159,8 +161,13 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, std::si
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t handle) {
   return stream_call(handle, [&](Engine& engine, Stream* stream) {
     if (!exec) return cudaErrorInvalidValue;
-    return engine.submit(stream,
-                         {"graph", [graph = exec->graph] { return emulation::run_graph(*graph); }, {}});
+    return engine.submit(stream, {"graph",
+                                  [&engine, stream, graph = exec->graph] {
+                                    ++emulation::statistics().graphs_run;
+                                    engine.run_graph(*stream, *graph);
+                                    return emulation::Fault{};
+                                  },
+                                  {}});
   });
 }
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) {

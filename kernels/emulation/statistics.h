@@ -1,4 +1,4 @@
-// What emulated kernels did since the last reset.
+// What emulated kernels did since the program began.
 #pragma once
 
 #include <atomic>
@@ -7,7 +7,7 @@
 namespace sonde::emulation {
 
 struct Statistics {
-  std::atomic<std::uint64_t> launches{0}, mma_flops{0};
+  std::atomic<std::uint64_t> launches{0}, mma_flops{0}, graphs_made{0}, graphs_run{0};
 };
 inline Statistics& statistics() {
   static Statistics numbers;

@@ -332,5 +332,24 @@ TEST_F(StreamErrors, Capture) {
   EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
 }
 
+// The default stream would have to wait for work that is only being recorded.
+TEST_F(StreamErrors, DefaultStreamDuringACapture) {
+  DeviceArray<float> x(16);
+  for (const unsigned flags : {cudaStreamDefault, cudaStreamNonBlocking}) {
+    cudaStream_t stream = nullptr;
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamCreateWithFlags(&stream, flags), cudaSuccess);
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    gpu_launch(add_one, 1, 16, 0, stream, x.data(), 16);
+    const bool implicit = flags == cudaStreamDefault;
+    EXPECT_EQ(gpu_launch(add_one, 1, 16, 0, nullptr, x.data(), 16),
+              implicit ? cudaErrorStreamCaptureImplicit : cudaSuccess);
+    EXPECT_EQ(cudaStreamEndCapture(stream, &graph),
+              implicit ? cudaErrorStreamCaptureInvalidated : cudaSuccess);
+    cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream);
+  }
+}
+
 }  // namespace
 }  // namespace sonde::emulated

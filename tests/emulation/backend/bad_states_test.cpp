@@ -101,6 +101,7 @@ TEST_F(BadStates, AnEarlierKernelsError) {
       for (int i = 0; i < 2; ++i)
         EXPECT_THAT(error_of([&] {
                       backend.zero(memory.tensor(DType::f32, {1, 16}));
+                      backend.wait();
                     }),
                     AllOf(HasSubstr("zero: CUDA says"), HasSubstr(what),
                           HasSubstr("a kernel's error shows at a later call")));
