@@ -204,7 +204,7 @@ MUTATIONS = [
     # ---- graphs
     Mutation("graph_of_other_arguments", "graphs: as many launches are equal launches", "graphs.cu",
              "known.hash == hash && std::ranges::equal(known.calls, calls.bytes())", "known.count == calls.count()",
-             "Graphs.*", "backend", in_ci=True),
+             "Graphs.*", "backend"),
     Mutation("graph_stale_lists", "graphs: positions are copied behind the launches that read them", "stream.cu",
              "if (before_) before_(); if (!calls_.empty()) graphs_.run(calls_, stream_);",
              "if (!calls_.empty()) graphs_.run(calls_, stream_); if (before_) before_();", "Graphs.*", "backend"),

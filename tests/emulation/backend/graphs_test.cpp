@@ -147,6 +147,7 @@ TEST(Graphs, FreedMemoryOutlivesWhatReadsIt) {
     const List row = {0}, columns = {0, 63};
     backend->zero(x);
     backend->fill_columns(x, row, columns, 1);
+    backend->wait();
     backend->add(sum, sum, x);
     backend->add(sum, sum, x);
   }
