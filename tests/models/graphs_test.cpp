@@ -26,7 +26,7 @@ Session generate(const ModelSpec& spec, const char* graphs, Precision precision,
   const auto backend = make_backend("emulated");
   unsetenv("SONDE_GRAPHS");
   const Model model =
-      Model::random(spec, {.precision = precision, .weights = {}, .ignored = {}}, 7, *backend);
+      Model::random(spec, {.precision = precision, .weights = {}, .ignored = {}, .run = {}}, 7, *backend);
   GenerateOptions options;
   options.sampling.greedy = true;
   options.max_new = 6;
@@ -64,8 +64,9 @@ TEST_P(GraphsOf, GenerationIsTheSameBits) {
     EXPECT_EQ(expected.graphs.front(), expected.graphs.back());
     // The prompts are a step of their own; of decoding ones all but the first are replayed.
     ASSERT_EQ(found.graphs.size(), 6u);
-    for (std::size_t i = 2; i < 6 && spec.n_experts == 0; ++i)
-      EXPECT_GT(found.graphs[i], found.graphs[i - 1]) << i;
+    // Where the router is waited for, or longer texts are read again, other work may come in each.
+    const bool alike = spec.n_experts == 0 && spec.rope.length_limit() == 0;
+    for (std::size_t i = 2; i < 6 && alike; ++i) EXPECT_GT(found.graphs[i], found.graphs[i - 1]) << i;
   }
 }
 
