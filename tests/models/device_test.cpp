@@ -59,7 +59,7 @@ class OnDevice : public ::testing::TestWithParam<std::tuple<NamedSpec, std::stri
 
 TEST_P(OnDevice, EveryHook) {
   for (const Precision precision : {Precision::f32, Precision::bf16, Precision::f16}) {
-    const LoadOptions options{.precision = precision, .weights = {}, .ignored = {}};
+    const LoadOptions options{.precision = precision, .weights = {}, .ignored = {}, .run = {}};
     const bool half = precision == Precision::f16;  // which the CPU has not: beside f32 there
     const Model here = Model::random(spec(), half ? LoadOptions{} : options, 7, *cpu);
     const Model there = Model::random(spec(), options, 7, *device);
