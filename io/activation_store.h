@@ -90,6 +90,9 @@ class StoreWriter : public CaptureSink {
   // Every site of the schema, its rows in ascending order, in one call or several. NaN, +inf, -inf outside
   // attn_scores and values that the dtype can't hold are Errors that name site, document and position.
   virtual void put(Site site, Tensor rows, std::int64_t row0) override = 0;
+  // The same of rows that were packed so.
+  virtual std::optional<Packing> packing(Site site) override = 0;
+  virtual void put_packed(Site site, const PackedRows& rows, std::int64_t row0) override = 0;
   virtual void end_batch() = 0;
   virtual std::int64_t bytes_written() const = 0;
   virtual void close() = 0;   // between batches: commits what has come, in a shard that ends here

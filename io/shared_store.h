@@ -29,6 +29,8 @@ class SharedStoreWriter : public CaptureSink {
   virtual void start(const StoreStretch& stretch) = 0;
   virtual void begin_batch(std::int64_t batch, std::int64_t first_row, RowMetadata rows) = 0;
   virtual void put(Site site, Tensor rows, std::int64_t row0) override = 0;
+  virtual std::optional<Packing> packing(Site site) override = 0;
+  virtual void put_packed(Site site, const PackedRows& rows, std::int64_t row0) override = 0;
   virtual void end_batch() = 0;
   virtual void
   close() = 0;  // between batches: commits what has come of the stretch, in a shard that ends here

@@ -386,6 +386,31 @@ void Backend::route(Tensor weights, Tensor indices, Tensor logits, Renormalise r
   do_route(weights, indices, logits, renormalise);
 }
 
+bool Backend::linear_by_expert(Tensor y, Tensor x, Tensor experts, std::span<const Weight* const> weights,
+                               std::int64_t first) {
+  if (weights.empty() || first < 0) fail("linear_by_expert: {} experts from {} on", weights.size(), first);
+  expect("linear_by_expert", "experts", experts, {kAny, kAny});
+  expect("linear_by_expert", "x", x, {kAny, weights[0]->k()});
+  expect("linear_by_expert", "y", y, {experts.count(), weights[0]->n()});
+  if (x.dim(0) != experts.dim(0) && x.dim(0) != experts.count())
+    fail("linear_by_expert: x is {}, expected {} or {} rows", x.describe(), experts.dim(0), experts.count());
+  for (const Weight* w : weights)
+    if (w->n() != weights[0]->n() || w->k() != weights[0]->k())
+      fail("linear_by_expert: weights are [{}, {}] and [{}, {}]", weights[0]->n(), weights[0]->k(), w->n(),
+           w->k());
+  if (y.count() == 0) return true;
+  return y.dim(0) <= kMostByExpert && do_linear_by_expert(y, x, experts, weights, first);
+}
+
+void Backend::add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,
+                             std::int64_t n) {
+  expect("add_up_experts", "experts", experts, {kAny, kAny});
+  expect("add_up_experts", "weights", weights, {experts.dim(0), experts.dim(1)});
+  expect("add_up_experts", "x", x, {experts.count(), kAny});
+  expect("add_up_experts", "y", y, {experts.dim(0), x.dim(1)});
+  if (y.count() > 0) do_add_up_experts(y, x, experts, weights, first, n);
+}
+
 void Backend::scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                                std::span<const float> weights) {
   expect_rows("scatter_add_rows", y, rows);
@@ -470,6 +495,23 @@ void Backend::project_out_rows(Tensor x, std::span<const std::int32_t> rows, Ten
   expect_distinct("project_out_rows", rows);
   expect("project_out_rows", "basis", basis, {kAny, x.width()});
   do_project_out_rows(x, rows, basis);
+}
+
+void Backend::pack_rows(Tensor y, Tensor sums, Tensor x, std::span<const std::int32_t> rows,
+                        const PackFormat& format, Tensor before) {
+  expect_rows("pack_rows", x, rows);
+  if (y.rank < 1 || y.dtype != format.dtype || y.rows() != static_cast<std::int64_t>(rows.size()) ||
+      y.width() != x.width())
+    fail("pack_rows: y is {}, expected {} [{}, {}]", y.describe(), name(format.dtype), rows.size(),
+         x.width());
+  expect_contiguous("pack_rows", "y", y);
+  if (format.pooled > 0 && (x.rank != 3 || format.pooled < x.width()))
+    fail("pack_rows: x is {}, expected [T, heads, keys] of at most {} values", x.describe(), format.pooled);
+  const std::int64_t length = PackedSums::length(format.columns(x.width()));
+  for (const Tensor* t : {&sums, &before})
+    if ((t == &sums || !t->empty()) && (t->dtype != DType::f64 || t->rank != 1 || t->dim(0) != length))
+      fail("pack_rows: sums are {}, expected f64 [{}]", t->describe(), length);
+  do_pack_rows(y, sums, x, rows, format, before);
 }
 
 void Backend::cast(Tensor y, Tensor x) {

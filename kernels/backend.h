@@ -20,8 +20,8 @@
 #include <vector>
 
 #include "kernels/device_ranks.h"
+#include "runtime/packed_rows.h"
 #include "runtime/rank_link.h"
-#include "runtime/tensor.h"
 
 namespace sonde {
 
@@ -95,8 +95,13 @@ class RowCopies {
   virtual ~RowCopies() = default;
   // The given rows of x f32 [T, ...] as they are at this point of the ops.
   virtual void copy(Tensor x, std::span<const std::int32_t> rows) = 0;
-  // Waits for the oldest: f32 [n, ...] of the host, there until kMost more are copied.
-  virtual Tensor take() = 0;
+  // The same rows packed. Of the copies with one `series`, which is the number of what they are rows of, the
+  // sums go on from the one before unless it is said to be the first.
+  enum class First : bool { no, yes };
+  virtual void pack(Tensor x, std::span<const std::int32_t> rows, const PackFormat& format,
+                    std::size_t series, First first) = 0;
+  // Waits for the oldest: of the host, there until kMost more are copied.
+  virtual PackedRows take() = 0;
 };
 
 class Backend {
@@ -185,6 +190,16 @@ class Backend {
   // (of equals the lower index first) as indices and weights, which renormalise divides by their sum.
   void route(Tensor weights /*[T, k]*/, Tensor indices /*[T, k], whole numbers*/, Tensor logits /*[T, X]*/,
              Renormalise renormalise);
+  // y[i] = w x[i / s], s the rows of y for one of x, w the weight of expert experts[i], of which weights[0]
+  // is expert `first`'s; rows of other experts stay as they are. The host need not know who was chosen.
+  // False, and nothing done, where a backend had rather be told each expert's rows.
+  static constexpr std::int64_t kMostByExpert = 512;  // rows of y
+  bool linear_by_expert(Tensor y /*[T k, N]*/, Tensor x /*[T or T k, K]*/, Tensor experts /*[T, k]*/,
+                        std::span<const Weight* const> weights, std::int64_t first);
+  // y[t] = the sum of weights[t][i] x[t k + i] over t's experts from `first` to first + n, in the order of i;
+  // NaN where experts[t][i] is none at all, below 0.
+  void add_up_experts(Tensor y /*[T, D]*/, Tensor x /*[T k, D]*/, Tensor experts /*[T, k]*/,
+                      Tensor weights /*[T, k]*/, std::int64_t first, std::int64_t n);
   // y[rows[i]] += weights[i] x[i]; rows are distinct.
   void scatter_add_rows(Tensor y /*[T, D]*/, std::span<const std::int32_t> rows, Tensor x /*[n, D]*/,
                         std::span<const float> weights /*[n]*/);
@@ -214,6 +229,11 @@ class Backend {
   void clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most);
   // x -= basis' (basis x): removes the span of orthonormal rows.
   void project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis /*f32 [r, width]*/);
+  // The rows as a store keeps them, and the sums of its statistics, which go on from `before` (which may be
+  // `sums` itself) or from 0: runtime/packed_rows.h has their order.
+  void pack_rows(Tensor y /*f32|bf16|f16 [n, ...]*/, Tensor sums /*f64 [4 C + 1]*/, Tensor x,
+                 std::span<const std::int32_t> rows, const PackFormat& format,
+                 Tensor before = {} /*f64 [4 C + 1]*/);
   // f32 rows -> storage dtype (f32, bf16, f16), contiguous. f16 values beyond 65504 become inf: check before.
   void cast(Tensor y /*f32|bf16|f16 [n, ...]*/, Tensor x /*f32 [n, ...]*/);
 
@@ -250,6 +270,10 @@ class Backend {
   virtual void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                                   const KeyRanges& keys) = 0;
   virtual void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) = 0;
+  virtual bool do_linear_by_expert(Tensor y, Tensor x, Tensor experts, std::span<const Weight* const> weights,
+                                   std::int64_t first) = 0;
+  virtual void do_add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,
+                                 std::int64_t n) = 0;
   virtual void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                                    std::span<const float> weights) = 0;
   virtual void do_log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
@@ -266,6 +290,8 @@ class Backend {
                                std::span<const std::int32_t> columns, float value) = 0;
   virtual void do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) = 0;
   virtual void do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) = 0;
+  virtual void do_pack_rows(Tensor y, Tensor sums, Tensor x, std::span<const std::int32_t> rows,
+                            const PackFormat& format, Tensor before) = 0;
   virtual void do_cast(Tensor y, Tensor x) = 0;
 };
 

@@ -166,16 +166,22 @@ std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const Extract
   std::int64_t rows = 0;  // of a batch
   for (std::size_t b = 1; b < plan.batch_row.size(); ++b)
     rows = std::max(rows, plan.batch_row[b] - plan.batch_row[b - 1]);
-  std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) +
-                       (stage.last() ? store_memory(schema) : rows_under_way(schema, stage, rows));
-  bool scores = false, logits = false;
+  const std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) +
+                             (stage.last() ? store_memory(schema) : rows_under_way(schema, stage, rows));
+  const std::int64_t size = info(schema.dtype).block_bytes;
+  const std::int64_t scores = plan.longest * plan.longest * spec.n_heads,
+                     logits = stage.last() ? Transformer::logits_bytes(spec) / 4 : 0;
+  bool any_scores = false, any_logits = false;
+  std::int64_t packed = 0;  // bytes of the largest capture
   for (const StoreSite& site : schema.sites) {
-    scores |= info(site.site.hook).cost == Cost::materialises;
-    logits |= site.site.hook == Hook::logits;
+    const bool of_scores = info(site.site.hook).cost == Cost::materialises,
+               of_logits = site.site.hook == Hook::logits;
+    any_scores |= of_scores;
+    any_logits |= of_logits;
+    packed = std::max(packed, size * (of_scores ? scores : of_logits ? logits : rows * site.width()));
   }
-  if (scores) bytes += plan.longest * plan.longest * spec.n_heads * 4;
-  if (logits && stage.last()) bytes += Transformer::logits_bytes(spec);
-  return bytes;
+  // Stages that do not write send rows as they are.
+  return bytes + (stage.last() ? packed : 0) + 4 * (any_scores ? scores : 0) + 4 * (any_logits ? logits : 0);
 }
 
 std::int64_t batch_tokens(const ExtractionPlan& plan, std::int64_t batch) {

@@ -151,13 +151,20 @@ void Hooks::capture_rows(Site site, Tensor x, std::int64_t first_row, TensorGrou
                found.index.front());
     return;
   }
+  const std::int64_t row0 = found.index.front();
+  const std::optional<Packing> packing = sink_->packing(site);
   if (copies_ != nullptr && !sink_->takes_device_rows()) {
     deliver(RowCopies::kMost - 1);
-    copies_->copy(x, found.rows);
-    on_the_way_.emplace_back(site, found.index.front());
+    if (packing)
+      copies_->pack(x, found.rows, packing->format, index(site),
+                    row0 == 0 ? RowCopies::First::yes : RowCopies::First::no);
+    else
+      copies_->copy(x, found.rows);
+    on_the_way_.emplace_back(site, row0);
     return;
   }
-  sink_->put(site, all ? x : gathered(x, found.rows), found.index.front());
+  if (packing) return sink_->put_packed(site, packed(x, found.rows, *packing), row0);
+  sink_->put(site, all ? x : gathered(x, found.rows), row0);
 }
 
 // The sink works on a capture while the device computes what follows it.
@@ -165,7 +172,11 @@ void Hooks::deliver(std::size_t left) {
   while (on_the_way_.size() > left) {
     const auto [site, row0] = on_the_way_.front();
     on_the_way_.pop_front();
-    sink_->put(site, copies_->take(), row0);
+    const PackedRows rows = copies_->take();
+    if (rows.sums.empty())
+      sink_->put(site, rows.rows, row0);
+    else
+      sink_->put_packed(site, rows, row0);
   }
 }
 
@@ -196,6 +207,18 @@ void Hooks::run(const Edit& edit, const Chosen& chosen, Tensor x, std::int64_t f
     values = backend_.on_device(values.reshape_row({values.width()}), values_);
   }
   apply_edit(backend_, edit, x, found.rows, values, keys);
+}
+
+// On the host, where the sink's sums go on.
+PackedRows Hooks::packed(Tensor x, std::span<const std::int32_t> rows, const Packing& packing) {
+  PackedRows y{rows_like(x, static_cast<std::int64_t>(rows.size())),
+               Tensor(packing.sums.data, DType::f64, {PackedSums::length(packing.sums.columns)})};
+  y.rows.dtype = packing.format.dtype;
+  if (const std::int64_t bytes = bytes_of(y.rows.dtype, y.rows.count()); gathered_.bytes() < bytes)
+    gathered_ = backend_.allocate(bytes);
+  y.rows.data = gathered_.data();
+  backend_.pack_rows(y.rows, y.sums, x, rows, packing.format, y.sums);
+  return y;
 }
 
 Tensor Hooks::gathered(Tensor x, std::span<const std::int32_t> rows) {

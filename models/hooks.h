@@ -111,6 +111,7 @@ class Hooks {
   };
   Found find(std::span<const std::int32_t> tokens, std::int64_t first_row, std::int64_t n) const;
   Tensor gathered(Tensor x, std::span<const std::int32_t> rows);
+  PackedRows packed(Tensor x, std::span<const std::int32_t> rows, const Packing& packing);
   void deliver(std::size_t left);  // to the sink, until so many captures are on their way
 
   Backend& backend_;
@@ -126,7 +127,7 @@ class Hooks {
   std::vector<std::int32_t> starts_;    // of the batch's sequences
   std::vector<std::int64_t> documents_;
   bool reduced_ = false;
-  Buffer gathered_;    // of a capture
+  Buffer gathered_;    // of a capture, packed or not
   Buffer whole_rows_;  // of a capture by several ranks, on the host
   std::unique_ptr<RowCopies> copies_;
   std::deque<std::pair<Site, std::int64_t>> on_the_way_;  // in copies_: site, first row

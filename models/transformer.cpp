@@ -23,14 +23,17 @@ std::int64_t widest_mlp(const ModelSpec& s) {
 
 WorkspaceBytes workspace(const ModelSpec& s, std::int64_t tokens) {
   const std::int64_t row = tokens * 4, mlp = widest_mlp(s);
+  // Rows of an MLP: of experts a row per token and choice, where there are few (Transformer::experts_by_row).
+  const std::int64_t few = std::min(tokens * s.experts_per_token, Backend::kMostByExpert);
+  const std::int64_t mlp_row = s.n_experts > 0 ? 4 * std::max(tokens, few) : row;
   return {row * s.d_model,
           row,
           row * (s.n_heads + 2 * s.n_kv_heads) * s.d_head,
           row * s.n_heads * s.d_head,
-          row * (s.gated_mlp ? 2 : 1) * mlp,
-          row * mlp,
+          mlp_row * (s.gated_mlp ? 2 : 1) * mlp,
+          mlp_row * mlp,
           s.n_experts > 0 ? row * (s.n_experts + 2 * s.experts_per_token) : 0,
-          s.n_experts > 0 ? 2 * row * s.d_model : 0};
+          s.n_experts > 0 ? 2 * mlp_row * s.d_model : 0};
 }
 
 // Heads [first, first + n) of x [T, heads, width].

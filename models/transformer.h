@@ -34,6 +34,8 @@ class Transformer {
   void mlp(Tensor x, int l, Hooks& hooks);
   void mlp_sum(Tensor x, int l, Hooks& hooks, const Buffer* with);
   Tensor mlp_neurons(Tensor x, const MlpWeights& w, int l, Hooks* hooks);
+  Tensor activated(Tensor pre, std::int64_t f);
+  bool experts_by_row(Tensor x, Tensor indices, Tensor weights, const BlockWeights& w);
   void experts(Tensor x, int l, Hooks& hooks);
   void norm(Tensor y, Tensor x, const NormWeights& w, Hook scale, int l, Hooks& hooks);
   void post_norm(const NormWeights& w, Hook scale, int l, Hooks& hooks);

@@ -42,21 +42,45 @@ void Transformer::mlp_sum(Tensor x, int l, Hooks& hooks, const Buffer* with) {
 // f(W_up x), gated or not [T, F]. hooks: null inside an expert, which has no points of its own.
 Tensor Transformer::mlp_neurons(Tensor x, const MlpWeights& w, int l, Hooks* hooks) {
   const ModelSpec& s = model_.spec;
-  const std::int64_t rows = x.rows(), f = w.down->k();
-  const Tensor pre = gate_up_memory_.tensor(DType::f32, {rows, w.up->n()});
-  const Tensor post = mlp_memory_.tensor(DType::f32, {rows, f});
+  const std::int64_t f = w.down->k();
+  const Tensor pre = gate_up_memory_.tensor(DType::f32, {x.rows(), w.up->n()});
   backend_.linear(pre, x, *w.up, w.up_bias.view);
-  const Tensor gate = pre.slice_columns(0, f);
-  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, gate, group_);
-  if (s.gated_mlp) {
-    const Tensor up = pre.slice_columns(f, f);
-    if (hooks != nullptr) hooks->at({Hook::mlp_pre_linear, l}, up, group_);
-    backend_.activate_mul(s.activation, post, gate, up);
-  } else {
-    backend_.activate(s.activation, post, gate);
-  }
+  if (hooks != nullptr) hooks->at({Hook::mlp_pre, l}, pre.slice_columns(0, f), group_);
+  if (hooks != nullptr && s.gated_mlp) hooks->at({Hook::mlp_pre_linear, l}, pre.slice_columns(f, f), group_);
+  const Tensor post = activated(pre, f);
   if (hooks != nullptr) hooks->at({Hook::mlp_post, l}, post, group_);
   return post;
+}
+
+// f(gate), times up where the MLP is gated: [n, F] of pre [n, F or 2F]
+Tensor Transformer::activated(Tensor pre, std::int64_t f) {
+  const Tensor post = mlp_memory_.tensor(DType::f32, {pre.rows(), f}), gate = pre.slice_columns(0, f);
+  if (model_.spec.gated_mlp)
+    backend_.activate_mul(model_.spec.activation, post, gate, pre.slice_columns(f, f));
+  else
+    backend_.activate(model_.spec.activation, post, gate);
+  return post;
+}
+
+// delta_ = what the chosen experts add, without the host knowing which these are: few rows on a device.
+// False, and nothing done, where the backend can't.
+bool Transformer::experts_by_row(Tensor x, Tensor indices, Tensor weights, const BlockWeights& w) {
+  const std::int64_t n = indices.count(), first = model_.shard.experts.begin,
+                     count = static_cast<std::int64_t>(w.mlps.size());
+  if (count == 0 || n > Backend::kMostByExpert) return false;
+  std::vector<const Weight*> up, down;
+  for (const MlpWeights& expert : w.mlps) {
+    if (!expert.up_bias.view.empty() || !expert.down_bias.view.empty()) return false;
+    up.push_back(expert.up.get());
+    down.push_back(expert.down.get());
+  }
+  const std::int64_t f = down[0]->k();
+  const Tensor pre = gate_up_memory_.tensor(DType::f32, {n, up[0]->n()});
+  const Tensor out = expert_memory_.tensor(DType::f32, {n, model_.spec.d_model});
+  if (!backend_.linear_by_expert(pre, x, indices, up, first)) return false;
+  if (!backend_.linear_by_expert(out, activated(pre, f), indices, down, first)) return false;
+  backend_.add_up_experts(delta_, out, indices, weights, first, count);
+  return true;
 }
 
 // Each expert runs once, over the rows of the tokens that chose it, on the rank that holds it.
@@ -73,6 +97,8 @@ void Transformer::experts(Tensor x, int l, Hooks& hooks) {
   hooks.at({Hook::expert_indices, l}, indices);
   hooks.at({Hook::expert_weights, l}, weights);
 
+  // Indices that an edit wrote are for the host to check.
+  if (!hooks.edited({Hook::expert_indices, l}) && experts_by_row(x, indices, weights, w)) return;
   const Tensor both = backend_.on_host(scores.part(scores.count(), {2 * rows, chosen}), choice_memory_);
   const Tensor choice = both.slice_rows(0, rows), share = both.slice_rows(rows, rows);
   std::vector<std::vector<std::int32_t>> tokens(static_cast<std::size_t>(s.n_experts));

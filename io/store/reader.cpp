@@ -6,8 +6,8 @@
 
 #include "io/store/files.h"
 #include "io/store/index.h"
-#include "io/store/values.h"
 #include "runtime/error.h"
+#include "runtime/packed_rows.h"
 
 namespace sonde {
 namespace {

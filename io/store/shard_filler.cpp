@@ -2,7 +2,10 @@
 #include "io/store/shard_filler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstring>
+#include <numeric>
 
 #include "io/file_util.h"
 #include "runtime/error.h"
@@ -64,41 +67,71 @@ void ShardFiller::begin_batch(std::int64_t batch, std::int64_t first_row, RowMet
                    rows.position.end());
   token_.insert(token_.end(), rows.token.begin() + static_cast<std::ptrdiff_t>(skip), rows.token.end());
   for (Stream& stream : streams_) {
-    stream.batch = ColumnSums(stream.total.width);
+    stream.batch.assign(static_cast<std::size_t>(PackedSums::length(stream.total.width)), 0.0);
     stream.rows = 0;
   }
 }
 
-void ShardFiller::put(Site site, Tensor rows, std::int64_t row0) {
-  const std::vector<StoreSite>& sites = manifest_.schema.sites;
-  const auto found = std::ranges::find(sites, site, &StoreSite::site);
-  sonde_check(found != sites.end(), "site {} is not in this store", name(site));
-  const auto index = static_cast<std::size_t>(found - sites.begin());
-  Stream& stream = streams_[index];
-  sonde_check(rows.dtype == DType::f32 && row0 == stream.rows && row0 + rows.rows() <= batch_rows_,
-              "{} of {} at row {}, expected f32 from row {} of {}", rows.describe(), found->name, row0,
-              stream.rows, batch_rows_);
-  const bool fits = is_pooled(*found) ? rows.rank == 3 && rows.dim(1) == found->row_shape[0] &&
-                                            rows.dim(2) <= found->row_shape[1]
-                                      : rows.width() == found->width();
-  sonde_check(fits, "{} of {}, whose rows have {} values", rows.describe(), found->name, found->width());
-  if (rows.rows() == 0) return;
+std::size_t ShardFiller::index_of(Site site) const {
+  const auto found = std::ranges::find(manifest_.schema.sites, site, &StoreSite::site);
+  sonde_check(found != manifest_.schema.sites.end(), "site {} is not in this store", name(site));
+  return static_cast<std::size_t>(found - manifest_.schema.sites.begin());
+}
 
-  if (const auto bad = sum(index, rows)) fail_value(*found, row0 + bad->row, bad->value);
+Packing ShardFiller::packing(Site site) {
+  const std::size_t index = index_of(site);
+  const StoreSite& stored = manifest_.schema.sites[index];
+  const DType dtype = manifest_.schema.dtype;
+  return {{dtype, value_rule(dtype, site.hook == Hook::attn_scores), is_pooled(stored) ? stored.width() : 0},
+          streams_[index].sums()};
+}
+
+void ShardFiller::put(Site site, Tensor rows, std::int64_t row0) {
+  sonde_check(rows.dtype == DType::f32, "{} of {}, expected f32", rows.describe(), name(site));
+  const Packing packing = this->packing(site);
+  Tensor packed = rows;
+  packed.dtype = packing.format.dtype;
+  packed.row_stride = packed.width();
+  if (const std::int64_t bytes = bytes_of(packed.dtype, packed.count()); packed_.bytes() < bytes)
+    packed_ = Buffer(bytes);
+  packed.data = packed_.data();
+  every_row_.resize(static_cast<std::size_t>(rows.rows()));
+  std::iota(every_row_.begin(), every_row_.end(), 0);
+  check_rows(index_of(site), packed, row0);
+  pack_rows(packing.format, packed, packing.sums, rows, every_row_);
+  put_packed(site,
+             {packed, Tensor(packing.sums.data, DType::f64, {PackedSums::length(packing.sums.columns)})},
+             row0);
+}
+
+void ShardFiller::check_rows(std::size_t site, const Tensor& rows, std::int64_t row0) const {
+  const StoreSite& stored = manifest_.schema.sites[site];
+  const Stream& stream = streams_[site];
+  sonde_check(rows.dtype == manifest_.schema.dtype && rows.contiguous() && row0 == stream.rows &&
+                  row0 + rows.rows() <= batch_rows_,
+              "{} of {} at row {}, expected {} from row {} of {}", rows.describe(), stored.name, row0,
+              name(manifest_.schema.dtype), stream.rows, batch_rows_);
+  const bool fits = is_pooled(stored) ? rows.rank == 3 && rows.dim(1) == stored.row_shape[0] &&
+                                            rows.dim(2) <= stored.row_shape[1]
+                                      : rows.width() == stored.width();
+  sonde_check(fits, "{} of {}, whose rows have {} values", rows.describe(), stored.name, stored.width());
+}
+
+void ShardFiller::put_packed(Site site, const PackedRows& packed, std::int64_t row0) {
+  const std::size_t index = index_of(site);
+  const Tensor& rows = packed.rows;
+  check_rows(index, rows, row0);
+  Stream& stream = streams_[index];
+  const PackedSums sums = stream.sums();
+  sonde_check(packed.sums.count() == PackedSums::length(sums.columns), "{} of {}", packed.sums.describe(),
+              name(site));
+  if (packed.sums.as<double>() != sums.data)
+    std::copy_n(packed.sums.as<double>(), packed.sums.count(), sums.data);
+  if (const auto bad = sums.refused()) fail_value(manifest_.schema.sites[index], row0 + bad->row, bad->value);
   stream.rows += rows.rows();
   const std::int64_t first = next_row_ + row0,
                      skip = std::clamp<std::int64_t>(committed_ - first, 0, rows.rows());
   if (skip < rows.rows()) store_rows(index, rows.slice_rows(skip, rows.rows() - skip), first + skip);
-}
-
-std::optional<BadValue> ShardFiller::sum(std::size_t site, const Tensor& rows) {
-  const StoreSite& stored = manifest_.schema.sites[site];
-  const bool scores = stored.site.hook == Hook::attn_scores;
-  const ValueRule rule = value_rule(manifest_.schema.dtype, scores);
-  ColumnSums& sums = streams_[site].batch;
-  if (!is_pooled(stored)) return add_columns(rows.f32(), rows.rows(), rows.row_stride, rule, sums);
-  const HeadRows shape{rows.dim(1), rows.dim(2), stored.row_shape[1], scores ? -INFINITY : 0.0f};
-  return add_pooled(rows.f32(), rows.rows(), rows.row_stride, shape, rule, sums);
 }
 
 void ShardFiller::fail_value(const StoreSite& site, std::int64_t row, float value) const {
@@ -121,25 +154,13 @@ void ShardFiller::fail_value(const StoreSite& site, std::int64_t row, float valu
 
 void ShardFiller::store_rows(std::size_t site, const Tensor& rows, std::int64_t first_row) {
   const StoreSite& stored = manifest_.schema.sites[site];
-  const std::int64_t width = stored.width();
-  const bool pad = rows.width() != width;
+  const bool pad = rows.width() != stored.width();
+  const std::int64_t size = info(rows.dtype).block_bytes, row = stored.width() * size;
   for (std::int64_t r = 0; r < rows.rows();) {
     const auto [shard, end] = begin_shard(first_row + r);
-    std::int64_t n = std::min(rows.rows() - r, end - (first_row + r));
-    if (pad) {
-      const std::int64_t heads = rows.dim(1), keys = rows.dim(2), stored_keys = stored.row_shape[1];
-      padded_.assign(static_cast<std::size_t>(width),
-                     stored.site.hook == Hook::attn_scores ? -INFINITY : 0.0f);
-      for (std::int64_t h = 0; h < heads; ++h)
-        std::copy_n(rows.row(r) + h * keys, keys, padded_.begin() + h * stored_keys);
-      n = 1;
-      store_values(site, shard, padded_.data(), width);
-    } else if (rows.contiguous()) {
-      store_values(site, shard, rows.row(r), n * width);
-    } else {
-      n = 1;
-      store_values(site, shard, rows.row(r), width);
-    }
+    const std::int64_t n = pad ? 1 : std::min(rows.rows() - r, end - (first_row + r));
+    if (pad) pad_row(stored, rows.slice_rows(r, 1));
+    store_bytes(site, shard, pad ? padded_.data() : rows.data + r * row, n * row);
     r += n;
     if (first_row + r == end) {
       flush(site, shard);
@@ -148,16 +169,31 @@ void ShardFiller::store_rows(std::size_t site, const Tensor& rows, std::int64_t 
   }
 }
 
-void ShardFiller::store_values(std::size_t site, std::int64_t shard, const float* values, std::int64_t n) {
+// padded_ = a row [H, s] with the keys that it lacks of [H, S].
+void ShardFiller::pad_row(const StoreSite& stored, const Tensor& row) {
+  const std::int64_t size = info(row.dtype).block_bytes, keys = row.dim(2) * size,
+                     stored_keys = stored.row_shape[1] * size;
+  const float missing = stored.site.hook == Hook::attn_scores ? -INFINITY : 0.0f;
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(missing);
+  const std::uint16_t half = row.dtype == DType::bf16 ? to_bf16(missing).bits : to_f16(missing).bits;
+  padded_.resize(static_cast<std::size_t>(stored.width() * size));
+  for (std::int64_t h = 0; h < row.dim(1); ++h) {
+    std::byte* to = padded_.data() + h * stored_keys;
+    std::copy_n(row.data + h * keys, keys, to);
+    for (std::int64_t at = keys; at < stored_keys; at += size)
+      std::memcpy(to + at, size == 4 ? static_cast<const void*>(&bits) : &half,
+                  static_cast<std::size_t>(size));
+  }
+}
+
+void ShardFiller::store_bytes(std::size_t site, std::int64_t shard, const std::byte* bytes, std::int64_t n) {
   Stream& stream = streams_[site];
-  const DType dtype = manifest_.schema.dtype;
-  const std::int64_t size = info(dtype).block_bytes;
   while (n > 0) {
     if (!stream.block.data) stream.block = shards_.take();
-    const std::int64_t count = std::min(n, (shards_.block_bytes() - stream.block.used) / size);
-    narrow(dtype, values, count, stream.block.data + stream.block.used);
-    stream.block.used += count * size;
-    values += count;
+    const std::int64_t count = std::min(n, shards_.block_bytes() - stream.block.used);
+    std::memcpy(stream.block.data + stream.block.used, bytes, static_cast<std::size_t>(count));
+    stream.block.used += count;
+    bytes += count;
     n -= count;
     if (stream.block.used == shards_.block_bytes()) flush(site, shard);
   }
@@ -180,10 +216,10 @@ void ShardFiller::end_batch() {
   const std::int64_t end = next_row_ + batch_rows_;
   // Shards that end within the batch know nothing of it yet; one that ends with it does.
   while (committed_ < end && shard_of(committed_).end_row < end) commit(shard_of(committed_).end_row);
-  for (Stream& stream : streams_) stream.total.add(stream.batch);
+  for (Stream& stream : streams_) stream.total.add(ColumnSums(stream.sums()));
   if (batch_sums_ == BatchSums::kept && batch_rows_ > 0) {
     std::vector<ColumnSums>& sums = ended_.emplace_back();
-    for (const Stream& stream : streams_) sums.push_back(stream.batch);
+    for (Stream& stream : streams_) sums.emplace_back(stream.sums());
   }
   ++next_batch_;
   next_row_ = end;

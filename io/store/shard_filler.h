@@ -27,6 +27,8 @@ class ShardFiller {
              std::vector<ColumnSums> totals);
   void begin_batch(std::int64_t batch, std::int64_t first_row, RowMetadata rows);
   void put(Site site, Tensor rows, std::int64_t row0);
+  Packing packing(Site site);
+  void put_packed(Site site, const PackedRows& rows, std::int64_t row0);
   void end_batch();
   void close();  // commits what has come of the open shard; between batches
 
@@ -35,10 +37,11 @@ class ShardFiller {
   std::vector<ColumnSums> totals() const;
 
  private:
-  struct Stream {             // one site
-    ColumnSums total;         // over the batches that have ended
-    ColumnSums batch;         // over the current one
-    std::int64_t rows = 0;    // of the current batch that were put
+  struct Stream {               // one site
+    ColumnSums total;           // over the batches that have ended
+    std::vector<double> batch;  // PackedSums over the current one
+    std::int64_t rows = 0;      // of the current batch that were put
+    PackedSums sums() { return {batch.data(), total.width}; }
     Block block;              // being filled
     std::int64_t offset = 0;  // of the block in the shard's dataset
   };
@@ -48,10 +51,12 @@ class ShardFiller {
 
   Extent shard_of(std::int64_t row) const;
   Extent begin_shard(std::int64_t row);
-  std::optional<BadValue> sum(std::size_t site, const Tensor& rows);
+  std::size_t index_of(Site site) const;
   [[noreturn]] void fail_value(const StoreSite& site, std::int64_t row, float value) const;
   void store_rows(std::size_t site, const Tensor& rows, std::int64_t first_row);
-  void store_values(std::size_t site, std::int64_t shard, const float* values, std::int64_t n);
+  void store_bytes(std::size_t site, std::int64_t shard, const std::byte* bytes, std::int64_t n);
+  void check_rows(std::size_t site, const Tensor& rows, std::int64_t row0) const;
+  void pad_row(const StoreSite& stored, const Tensor& row);
   void flush(std::size_t site, std::int64_t shard);
   void commit(std::int64_t end_row);
 
@@ -67,7 +72,9 @@ class ShardFiller {
   std::int64_t next_batch_ = 0, next_row_ = 0;  // what begin_batch expects
   std::int64_t batch_rows_ = -1;                // of the open batch; -1 between batches
   std::vector<Stream> streams_;                 // [sites]
-  std::vector<float> padded_;                   // one row [H, S]
+  std::vector<std::byte> padded_;               // one row [H, S] in the store's dtype
+  Buffer packed_;                               // rows that came as float32
+  std::vector<std::int32_t> every_row_;         // of these: 0, 1, ..
   std::vector<std::vector<ColumnSums>>
       ended_;  // sums of batches that no commit has taken yet, where these are kept
   // Metadata of rows from metadata_row_ on: what no commit has taken yet, and the open batch.

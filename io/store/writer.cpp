@@ -22,6 +22,10 @@ class Writer : public StoreWriter {
     filler_->begin_batch(batch, first_row, rows);
   }
   void put(Site site, Tensor rows, std::int64_t row0) override { filler_->put(site, rows, row0); }
+  std::optional<Packing> packing(Site site) override { return filler_->packing(site); }
+  void put_packed(Site site, const PackedRows& rows, std::int64_t row0) override {
+    filler_->put_packed(site, rows, row0);
+  }
   void end_batch() override { filler_->end_batch(); }
   std::int64_t bytes_written() const override { return shards_->bytes_written(); }
   void close() override {

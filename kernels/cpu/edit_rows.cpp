@@ -1,5 +1,6 @@
 // Capture and edits on chosen rows. Rows may repeat in a gather; an edit's rows are distinct (backend.cpp
 // checks).
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/cpu_backend.h"
@@ -24,6 +25,15 @@ const float* value_row(Tensor values, std::int64_t i) { return values.row(values
 void CpuBackend::do_gather_rows(Tensor y, Tensor x, std::span<const std::int32_t> rows) {
   const auto bytes = static_cast<std::size_t>(x.width()) * sizeof(float);
   on_rows(x, rows, [&](std::int64_t i, const float* row) { std::memcpy(y.row(i), row, bytes); });
+}
+
+void CpuBackend::do_pack_rows(Tensor y, Tensor sums, Tensor x, std::span<const std::int32_t> rows,
+                              const PackFormat& format, Tensor before) {
+  if (before.empty())
+    std::fill_n(sums.as<double>(), sums.count(), 0.0);
+  else if (before.data != sums.data)
+    std::copy_n(before.as<double>(), before.count(), sums.as<double>());
+  sonde::pack_rows(format, y, {sums.as<double>(), format.columns(x.width())}, x, rows);
 }
 
 void CpuBackend::do_replace_rows(Tensor x, std::span<const std::int32_t> rows, Tensor values) {

@@ -1,5 +1,6 @@
 // The router of a mixture of experts (arXiv:2401.04088) and the way back from an expert's rows.
 #include <algorithm>
+#include <limits>
 
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/parallel.h"
@@ -22,6 +23,20 @@ void CpuBackend::do_route(Tensor weights, Tensor indices, Tensor logits, Renorma
       p[best] = -1;
     }
     if (renormalise == Renormalise::yes) kernels_.rows.divide(w, w, kernels_.rows.sum(w, k), k);
+  });
+}
+
+void CpuBackend::do_add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,
+                                   std::int64_t n) {
+  const std::int64_t k = experts.dim(1);
+  parallel_rows(y.rows(), k * y.width(), [&](std::int64_t t) {
+    std::fill_n(y.row(t), y.width(), 0.0f);
+    for (std::int64_t i = 0; i < k; ++i) {
+      const auto e = static_cast<std::int64_t>(experts.row(t)[i]);
+      if (e < 0) std::fill_n(y.row(t), y.width(), std::numeric_limits<float>::quiet_NaN());
+      if (e >= first && e < first + n)
+        kernels_.rows.add_scaled(y.row(t), x.row(t * k + i), weights.row(t)[i], y.width());
+    }
   });
 }
 

@@ -2,22 +2,11 @@
 //
 // Ladder: a value a thread -> eight a thread (two reads 32 bytes apart, each of half a sector) -> four.
 #include "kernels/cuda/gpu_backend.h"
+#include "kernels/cuda/narrow.cuh"
 #include "kernels/cuda/rows.cuh"
 
 namespace sonde::SONDE_GPU {
 namespace {
-
-// As runtime/dtype.h rounds, NaN included.
-GPU_DEV std::uint16_t bf16_bits(float x) {
-  const std::uint32_t u = __float_as_uint(x);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((u >> 16) | 0x40u);
-  return static_cast<std::uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
-}
-GPU_DEV std::uint16_t f16_bits(float x) {
-  const std::uint32_t u = __float_as_uint(x);
-  if ((u & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(((u >> 16) & 0x8000u) | 0x7e00u);
-  return __half_as_ushort(__float2half_rn(x));
-}
 
 template <bool kBf16>
 __global__ void cast_rows(std::uint16_t* y, std::int64_t y_stride, Rows x, std::int64_t rows,
@@ -27,7 +16,7 @@ __global__ void cast_rows(std::uint16_t* y, std::int64_t y_stride, Rows x, std::
     std::uint16_t* to = y + r * y_stride;
     for (std::int64_t c = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x; c < width;
          c += std::int64_t{gridDim.x} * blockDim.x)
-      to[c] = kBf16 ? bf16_bits(from[c]) : f16_bits(from[c]);
+      to[c] = narrow<kBf16>(from[c]);
   }
 }
 
@@ -35,16 +24,12 @@ __global__ void cast_rows(std::uint16_t* y, std::int64_t y_stride, Rows x, std::
 template <bool kBf16>
 __global__ void cast_rows_by_4(std::uint16_t* y, std::int64_t y_stride, Rows x, std::int64_t rows,
                                std::int64_t width) {
-  const auto two = [](float low, float high) {
-    return kBf16 ? bf16_bits(low) | std::uint32_t{bf16_bits(high)} << 16
-                 : f16_bits(low) | std::uint32_t{f16_bits(high)} << 16;
-  };
   for (std::int64_t r = blockIdx.y; r < rows; r += gridDim.y) {
     const float* from = x.row(r);
     for (std::int64_t c = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * 4; c < width;
          c += std::int64_t{gridDim.x} * blockDim.x * 4) {
       const float4 v = load4(from + c);
-      stg64(y + r * y_stride + c, uint2{two(v.x, v.y), two(v.z, v.w)});
+      stg64(y + r * y_stride + c, narrow4<kBf16>(v));
     }
   }
 }

@@ -78,6 +78,10 @@ class GpuBackend : public Backend {
   void do_attention_apply(Tensor z, Tensor pattern, Tensor v, const Documents& documents,
                           const KeyRanges& keys) override;
   void do_route(Tensor weights, Tensor indices, Tensor logits, Renormalise renormalise) override;
+  bool do_linear_by_expert(Tensor y, Tensor x, Tensor experts, std::span<const Weight* const> weights,
+                           std::int64_t first) override;
+  void do_add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,
+                         std::int64_t n) override;
   void do_scatter_add_rows(Tensor y, std::span<const std::int32_t> rows, Tensor x,
                            std::span<const float> weights) override;
   void do_log_softmax_at(std::span<double> out, Tensor logits, std::span<const std::int32_t> targets,
@@ -93,6 +97,8 @@ class GpuBackend : public Backend {
                        float value) override;
   void do_clamp_rows(Tensor x, std::span<const std::int32_t> rows, float least, float most) override;
   void do_project_out_rows(Tensor x, std::span<const std::int32_t> rows, Tensor basis) override;
+  void do_pack_rows(Tensor y, Tensor sums, Tensor x, std::span<const std::int32_t> rows,
+                    const PackFormat& format, Tensor before) override;
   void do_cast(Tensor y, Tensor x) override;
 
  private:

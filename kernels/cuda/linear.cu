@@ -6,9 +6,7 @@
 // byte or a float at a time, an eighth of each sector wanted). FLOPs: 2 T N K. Bytes at least: the weight
 // once, x and y once; decode is bound by the weight's bytes, which is why blocks of 4 bits are expanded in
 // registers there and nowhere else; x comes from L1 for each column.
-#include "kernels/cuda/block.cuh"
-#include "kernels/cuda/blocks.cuh"
-#include "kernels/cuda/rows.cuh"
+#include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/weight.h"
 
 namespace sonde::SONDE_GPU {
@@ -16,27 +14,6 @@ namespace {
 
 constexpr int kTile = 64, kDepth = 16,
               kPer = 4;  // outputs of a block, K of a step, outputs a side of a thread
-
-// A plain weight, four values at a time, as a block format.
-template <class T>
-struct FourOf {
-  static constexpr int kValues = 4, kBytes = 4 * sizeof(T);
-  static GPU_DEV void four(float (&y)[4], const Byte* x, int) {
-    if constexpr (sizeof(T) == 4) {
-      const float4 v = load4(reinterpret_cast<const float*>(x));
-      y[0] = v.x, y[1] = v.y, y[2] = v.z, y[3] = v.w;
-    } else {
-      const uint2 v = ldg64(x);
-      const float2 low = unpack2<T>(v.x), high = unpack2<T>(v.y);
-      y[0] = low.x, y[1] = low.y, y[2] = high.x, y[3] = high.y;
-    }
-  }
-};
-
-template <class T>
-GPU_DEV float rounded(float x) {
-  return to_float(from_float<T>(x));
-}
 
 // One output tile; w [N, K] contiguous, T float, bf16 or f16.
 template <class T>
@@ -71,47 +48,18 @@ __global__ void gemm_tiles(Rows y, Rows x, const T* w, const float* bias, std::i
     }
 }
 
-constexpr int kWarps = 4;
-
-// A warp per output column, kRows rows of x at once: the column's weights are read once for all of them,
-// blocks by way of shared memory. dtype: what x and the expanded weight are
-// rounded to.
+// A warp per output column, kRows rows of x at once.
 template <class Format, int kRows>
 __global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, std::int64_t rows,
                              std::int64_t n, std::int64_t k, DType dtype, bool x_aligned) {
-  constexpr bool kBlocks = Format::kValues > 4;
-  GPU_SHARED(uint4[kWarps][kBlocks ? kSpanWords<Format> : 1], staged);
+  GPU_SHARED(uint4[kGemvWarps][kStagedWords<Format>], staged);
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const std::int64_t column = std::int64_t{blockIdx.x} * kWarps + warp;
+  const std::int64_t column = std::int64_t{blockIdx.x} * kGemvWarps + warp;
   if (column >= n) return;  // the whole warp
-  const std::int64_t row_bytes = k / Format::kValues * Format::kBytes;
-  const auto round = [&](float v) {
-    return dtype == DType::f32 ? v : dtype == DType::bf16 ? rounded<gpu::bf16>(v) : rounded<gpu::f16>(v);
-  };
   float sum[kRows] = {};
-  for (std::int64_t k0 = 0; k0 < k; k0 += kSpan) {
-    const int span = k - k0 < kSpan ? static_cast<int>(k - k0) : kSpan;
-    const Byte* weights = w + column * row_bytes + k0 / Format::kValues * Format::kBytes;
-    if constexpr (kBlocks)
-      weights = stage(staged[warp], weights, span / Format::kValues * Format::kBytes, w + n * row_bytes);
-#pragma unroll 4
-    for (int at = lane * 4; at < span; at += 128) {
-      float values[4];
-      Format::four(values, weights + at / Format::kValues * Format::kBytes, at % Format::kValues);
-      for (int j = 0; j < 4; ++j) values[j] = round(values[j]);
-#pragma unroll
-      for (int r = 0; r < kRows; ++r) {
-        if (r >= rows) break;
-        const float* from = x.row(r) + k0 + at;
-        const float4 v = x_aligned ? load4(from) : float4{from[0], from[1], from[2], from[3]};
-        sum[r] = fmaf(values[0], round(v.x), sum[r]);
-        sum[r] = fmaf(values[1], round(v.y), sum[r]);
-        sum[r] = fmaf(values[2], round(v.z), sum[r]);
-        sum[r] = fmaf(values[3], round(v.w), sum[r]);
-      }
-    }
-    if constexpr (kBlocks) __syncwarp();  // before the next span
-  }
+  add_products<Format, kRows>(
+      sum, [&](int r) { return x.row(r); }, static_cast<int>(rows), w, n, column, k, dtype, x_aligned,
+      staged[warp]);
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     const float all = warp_reduce(sum[r], SumOf{});
@@ -119,14 +67,12 @@ __global__ void gemv_columns(Rows y, Rows x, const Byte* w, const float* bias, s
   }
 }
 
-constexpr int kFewRows = 4;
-
 template <class Format>
 void few_rows(Stream& stream, Rows y, Rows x, const void* w, const float* bias, std::int64_t rows,
               std::int64_t n, std::int64_t k, DType dtype) {
   launch("linear", rows == 1 ? gemv_columns<Format, 1> : gemv_columns<Format, kFewRows>,
-         dim3(static_cast<unsigned>((n + kWarps - 1) / kWarps)), dim3(32 * kWarps), 0, stream, y, x,
-         static_cast<const Byte*>(w), bias, rows, n, k, dtype, by_float4(x));
+         dim3(static_cast<unsigned>((n + kGemvWarps - 1) / kGemvWarps)), dim3(32 * kGemvWarps), 0, stream, y,
+         x, static_cast<const Byte*>(w), bias, rows, n, k, dtype, by_float4(x));
 }
 
 template <class F>

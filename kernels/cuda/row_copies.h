@@ -11,14 +11,23 @@ class GpuRowCopies : public RowCopies {
   GpuRowCopies(GpuBackend& ops, int ordinal, Stream& ops_stream, std::shared_ptr<DeviceMemory> pinned);
   ~GpuRowCopies() override;
   void copy(Tensor x, std::span<const std::int32_t> rows) override;
-  Tensor take() override;
+  void pack(Tensor x, std::span<const std::int32_t> rows, const PackFormat& format, std::size_t series,
+            First first) override;
+  PackedRows take() override;
 
  private:
+  static constexpr std::size_t kNone = SIZE_MAX;
   struct Slot {
     Buffer packed, host;
-    Tensor rows;  // in `host`
+    PackedRows there;            // in `packed`
+    PackedRows here;             // in `host`
+    std::size_t series = kNone;  // of the sums there
     cudaEvent_t is_packed = nullptr, is_copied = nullptr;
   };
+
+  Slot& next();
+  void grow(Slot& slot, std::int64_t bytes);
+  void send(Slot& slot, std::int64_t bytes);
 
   GpuBackend& ops_;
   Stream& ops_stream_;

@@ -42,6 +42,7 @@ class GpuWeight : public Weight {
     number_ = stream->add(memory_);
     stream_ = std::move(stream);
   }
+  bool streamed() const { return stream_ != nullptr; }
   // Where ops that come now read it, until another weight is fetched.
   const std::byte* fetch() const { return stream_ != nullptr ? stream_->fetch(number_) : memory_.data(); }
 

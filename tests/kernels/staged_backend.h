@@ -190,6 +190,19 @@ class StagedBackend : public Backend {
     device_->route(s.out(weights), s.out(indices), s.in(logits), renormalise);
     s.finish();
   }
+  bool do_linear_by_expert(Tensor y, Tensor x, Tensor experts, std::span<const Weight* const> weights,
+                           std::int64_t first) override {
+    Staged s(*device_);
+    const bool done = device_->linear_by_expert(s.out(y), s.in(x), s.in(experts), weights, first);
+    if (done) s.finish();
+    return done;
+  }
+  void do_add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,
+                         std::int64_t n) override {
+    Staged s(*device_);
+    device_->add_up_experts(s.out(y), s.in(x), s.in(experts), s.in(weights), first, n);
+    s.finish();
+  }
   void do_scatter_add_rows(Tensor y, Lists rows, Tensor x, std::span<const float> weights) override {
     Staged s(*device_);
     device_->scatter_add_rows(s.out(y), rows, s.in(x), weights);
@@ -241,6 +254,12 @@ class StagedBackend : public Backend {
   void do_project_out_rows(Tensor x, Lists rows, Tensor basis) override {
     Staged s(*device_);
     device_->project_out_rows(s.out(x), rows, s.in(basis));
+    s.finish();
+  }
+  void do_pack_rows(Tensor y, Tensor sums, Tensor x, Lists rows, const PackFormat& format,
+                    Tensor before) override {
+    Staged s(*device_);
+    device_->pack_rows(s.out(y), s.out(sums), s.in(x), rows, format, s.in(before));
     s.finish();
   }
   void do_cast(Tensor y, Tensor x) override {

@@ -115,7 +115,8 @@ TEST(Memory, AStageThatDoesNotWriteHoldsRowsUnderWay) {
   EXPECT_EQ(beside(0, 2), 3 * one_site(0, 2));  // its own, and two on the way to the next stage
   EXPECT_EQ(beside(0, 3), 5 * one_site(0, 3));
   EXPECT_EQ(beside(1, 3), 3 * one_site(1, 3));
-  EXPECT_EQ(beside(1, 2), store_memory(schema) + Transformer::logits_bytes(spec));
+  // The logits, and the same again packed.
+  EXPECT_EQ(beside(1, 2), store_memory(schema) + 2 * Transformer::logits_bytes(spec));
   EXPECT_EQ(beside(0, 1), beside(1, 2));
 }
 

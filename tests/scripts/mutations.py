@@ -35,6 +35,10 @@ SCALE = "Paths/RowOps.ScaleZeroAndSoftcap/emulated"
 LOGISTIC = "Paths/ProbeOpsTest.Logistic*/emulated_1"
 MOMENTS = "Paths/ProbeOpsTest.MomentsAndGram/emulated_1"
 CHOLESKY = "Paths/ProbeOpsTest.Cholesky*/emulated_1"
+PACK = "Paths/PackRows.Columns/emulated"
+EXPERTS = "Paths/ExpertOps.*/emulated"
+POOLED = "Paths/PackRows.Pooled/emulated"
+REFUSED = "Paths/PackRows.ValuesThatAStoreRefuses/emulated"
 SLABS = "ProbeOps.SameBitsHeldAndStreamedOn_emulated"
 
 MUTATIONS = [
@@ -150,6 +154,17 @@ MUTATIONS = [
     Mutation("algorithms_cache_first", "cuBLASLt: the cache's algorithm comes before the run's", "algorithms.cpp",
              "codes_.emplace(line.substr(0, colon), code);", "codes_[line.substr(0, colon)] = code;", "AlgorithmsOnDisk.*",
              "backend"),
+    Mutation("experts_no_barrier", "experts: an expert's rows are used before they are listed", "expert_linear.cu",
+             "list[kMostRows] = found; } __syncthreads();", "list[kMostRows] = found; }", EXPERTS, settings="order=reverse"),
+    Mutation("experts_votes", "experts: a row's place in the list counts the row itself", "expert_linear.cu",
+             "((1u << lane) - 1)", "((2u << lane) - 1)", EXPERTS),
+    Mutation("experts_row", "experts: all rows of an expert read its first one's input", "expert_linear.cu",
+             "list[first + r] / rows_of_one_x", "list[first] / rows_of_one_x", EXPERTS, in_ci=True),
+    Mutation("experts_first", "experts: the weights' first expert is number 0", "expert_linear.cu",
+             "weights[expert - choice.first]", "weights[expert]", EXPERTS),
+    Mutation("experts_elsewhere", "experts: rows of another rank's experts are added", "expert_linear.cu",
+             "if (expert >= choice.first && expert < choice.first + choice.n) sum",
+             "if (expert >= 0) sum", EXPERTS),
     Mutation("scatter_overwrites", "scatter: the row is replaced, not added to", "experts.cu",
              "fmaf(weights[row], x, y)", "weights[row] * x", SCATTER),
     Mutation("embed_wrong_index", "embedding: the row's number for its id", "embed.cu", "index != nullptr ? index[r] : r",
@@ -216,6 +231,29 @@ MUTATIONS = [
              "const cudaStream_t stream = stream_;", "Stream& stream = stream_;", "Graphs.*", "backend"),
     Mutation("lists_overwritten", "lists: the second of a turn lies where the first does", "memory.cu",
              "chunk.used = std::min(", "std::ignore = std::min(", "Graphs.*", "backend"),
+    Mutation("pack_no_barrier", "capture pack: the tile is used before it is whole", "pack_rows.cu",
+             "cp_async_wait<kStages - 2>(); __syncthreads();", "cp_async_wait<kStages - 2>();", PACK),
+    Mutation("pack_in_flight", "capture pack: the tile that is used is still on its way", "pack_rows.cu",
+             "cp_async_wait<kStages - 2>();", "cp_async_wait<kStages - 1>();", PACK),
+    Mutation("pack_row_tail", "capture pack: rows of the last tile's end are counted", "pack_rows.cu",
+             "for (int r = 0; r < n; ++r)", "for (int r = 0; r < kTileRows; ++r)", PACK),
+    Mutation("pack_column_tail", "capture pack: columns past the last are read", "pack_rows.cu",
+             "const bool inside = column0 + column_of < width;", "const bool inside = true;", PACK, "race"),
+    Mutation("pack_starts_anew", "capture pack: sums forget the rows before", "pack_rows.cu",
+             "before != nullptr ? before[warp * width + column] : 0", "0", PACK, in_ci=True),
+    Mutation("pack_limit", "capture pack: the least value that is refused is kept", "pack_rows.cu",
+             "if (size >= limit && refused == kNone) refused = static_cast<unsigned long long>(tile",
+             "if (size > limit && refused == kNone) refused = static_cast<unsigned long long>(tile", REFUSED),
+    Mutation("pack_rounds_up", "casts: halves are rounded up, not to even", "narrow.cuh", "((u >> 16) & 1u)", "1u",
+             "Paths/RowOps.CastsRoundToNearestEven/emulated", compiled="cast.cu"),
+    Mutation("pooled_lanes", "capture pack: a head's keys go on in the lanes of the one before", "pack_rows.cu",
+             "(key_lane - at + kLanes) % kLanes", "key_lane", POOLED),
+    Mutation("pooled_masked", "capture pack: masked scores are counted", "pack_rows.cu", "if (part == 2 && !masked)",
+             "if (part == 2)", POOLED),
+    Mutation("pooled_no_syncwarp", "capture pack: a row's next chunk overwrites this one", "pack_rows.cu",
+             "__syncwarp();  // before the next chunk", "", POOLED, "race"),
+    Mutation("pack_wrong_series", "captures: sums go on from another site's", "row_copies.cu", "s.series == series",
+             "s.series != kNone", "RowCopies.*", "backend"),
     # ---- weights from the host
     Mutation("weight_no_wait", "streamed weights: a product does not wait for its weight", "weight_stream.cu",
              'check(cudaStreamWaitEvent(ops_, slot.is_filled, 0), "ordering streams");', "", "WeightStream.*", "backend"),

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
+#include <numeric>
 
 #include "kernels/devices.h"
 #include "kernels/emulation/config.h"
@@ -198,6 +199,29 @@ TEST_F(Hot, CaptureAndEdits) {
           [&] { gpu.clamp_rows(x, rows, -1, 1); });
   measure("project_out_rows", "4 of 12 x 2048, 2", {{"project_out_of", 2 * row + 8 * D, 4.0 * 4 * 2 * D, 4}},
           [&] { gpu.project_out_rows(x, rows, basis); });
+}
+
+TEST_F(Hot, PackRows) {
+  const std::int64_t T = 200, D = 64;
+  const Tensor wide = make.random({T, D + 64});
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(T));
+  std::iota(rows.begin(), rows.end(), 0);
+  const double values = static_cast<double>(T * D), sums = 32.0 * D;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+    const Tensor y = make.empty(dtype, {T, D}), of = make.empty(DType::f64, {PackedSums::length(D)});
+    const double size = dtype == DType::f32 ? 4 : 2;
+    measure(fmt::format("pack_rows {}", name(dtype)), "200 of 200 x 64",
+            {{"pack_columns", (4 + size) * values + sums, 3 * values}}, [&] {
+              gpu.pack_rows(y, of, wide.slice_columns(32, D), rows, {dtype, value_rule(dtype, false), 0});
+            });
+    const Tensor scores = make.random({8, 4, 400}), kept = make.empty(dtype, {8, 4, 400}),
+                 pooled = make.empty(DType::f64, {5});
+    const std::vector<std::int32_t> eight = {0, 1, 2, 3, 4, 5, 6, 7};
+    measure(fmt::format("pack_rows {} of scores", name(dtype)), "8 x 4 x 400",
+            {{"pack_pooled", (4 + size) * 12800 + 8 * 40, 3.0 * 12800}}, [&] {
+              gpu.pack_rows(kept, pooled, scores, eight, {dtype, value_rule(dtype, true), 1600});
+            });
+  }
 }
 
 TEST_F(Hot, LogSoftmax) {
