@@ -24,8 +24,8 @@ struct LoadOptions {
   Precision precision = Precision::f32;
   WeightFormat weights = WeightFormat::as_stored;
   WeightsInMemory in_memory = WeightsInMemory::prepared;
-  IgnoredKeys ignored;
-  RunPart run;                           // what is never run of the model is not prepared
+  IgnoredKeys ignored = {};
+  RunPart run = {};                      // what is never run of the model is not prepared
   Communicator* tensor_group = nullptr;  // ranks that share the model's layers; null: this one has them whole
   Communicator* stages = nullptr;        // ranks that have some of the layers each; null: this one has all
 };
