@@ -161,6 +161,16 @@ RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<
   return run;
 }
 
+std::int64_t packed_memory(const StoreSchema& schema, std::int64_t rows, std::int64_t scores,
+                           std::int64_t logits) {
+  std::int64_t values = 0;
+  for (const StoreSite& site : schema.sites)
+    values = std::max(values, info(site.site.hook).cost == Cost::materialises ? scores
+                              : site.site.hook == Hook::logits                ? logits
+                                                                              : rows * site.width());
+  return values * info(schema.dtype).block_bytes;
+}
+
 std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const ExtractionPlan& plan,
                         const StoreSchema& schema) {
   std::int64_t rows = 0;  // of a batch
@@ -168,20 +178,15 @@ std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const Extract
     rows = std::max(rows, plan.batch_row[b] - plan.batch_row[b - 1]);
   const std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) +
                              (stage.last() ? store_memory(schema) : rows_under_way(schema, stage, rows));
-  const std::int64_t size = info(schema.dtype).block_bytes;
   const std::int64_t scores = plan.longest * plan.longest * spec.n_heads,
                      logits = stage.last() ? Transformer::logits_bytes(spec) / 4 : 0;
   bool any_scores = false, any_logits = false;
-  std::int64_t packed = 0;  // bytes of the largest capture
   for (const StoreSite& site : schema.sites) {
-    const bool of_scores = info(site.site.hook).cost == Cost::materialises,
-               of_logits = site.site.hook == Hook::logits;
-    any_scores |= of_scores;
-    any_logits |= of_logits;
-    packed = std::max(packed, size * (of_scores ? scores : of_logits ? logits : rows * site.width()));
+    any_scores |= info(site.site.hook).cost == Cost::materialises;
+    any_logits |= site.site.hook == Hook::logits;
   }
-  // Stages that do not write send rows as they are.
-  return bytes + (stage.last() ? packed : 0) + 4 * (any_scores ? scores : 0) + 4 * (any_logits ? logits : 0);
+  const std::int64_t packed = stage.last() ? packed_memory(schema, rows, scores, logits) : 0;
+  return bytes + packed + 4 * (any_scores ? scores : 0) + 4 * (any_logits ? logits : 0);
 }
 
 std::int64_t batch_tokens(const ExtractionPlan& plan, std::int64_t batch) {

@@ -78,6 +78,11 @@ std::vector<StoreDocument> store_documents(const Inputs& inputs);
 
 RunNeeds run_needs(const ModelSpec& spec, const ExtractionPlan& plan, std::span<const Site> sites);
 
+// Bytes of the largest capture as the store has it, where a rank writes: of `rows` recorded rows, or of so
+// many values of scores or logits. Ranks that do not write send rows as they are.
+std::int64_t packed_memory(const StoreSchema& schema, std::int64_t rows, std::int64_t scores,
+                           std::int64_t logits);
+
 // Peak memory of a run beside the weights: workspace, scores, logits, store buffers or rows on their way to
 // the rank that writes. spec: this rank's share of the model.
 std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const ExtractionPlan& plan,

@@ -4,6 +4,7 @@
 
 #include "io/store/open_store.h"
 #include "models/capture_link.h"
+#include "models/extraction.h"
 #include "models/plan/storage.h"
 #include "models/tensor_shard.h"
 #include "models/tensor_table.h"
@@ -28,33 +29,32 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
                                 run_part_of(spec, sites, work.tokens, work.rows));
   const bool first = stage.first(), last = stage.last();
   bool logits = false, scores = false;
-  std::int64_t widest = 0;  // values of a captured row
   for (const StoreSite& site : schema.sites) {
     logits |= site.site.hook == Hook::logits;
     scores |= info(site.site.hook).cost == Cost::materialises;
-    widest = std::max(widest, site.width());
   }
   const auto add = [&](const char* name, std::int64_t bytes) {
     if (bytes > 0) kinds.push_back({name, bytes});
   };
-  const std::int64_t tokens = work.largest_batch;
+  const std::int64_t tokens = work.largest_batch, rows = std::min(tokens, divide_up(work.rows, work.batches)),
+                     score_values = work.longest * work.longest * share.n_heads;
   add("weights", weight_bytes(spec, options, mesh.tensor, stage, last && logits));
   if (first) add("embedding table", share.vocab * spec.d_model * options.embed_bytes);
   add("workspace", Transformer::workspace_bytes(share, tokens));
   if (options.cache_tokens > 0)
     add("keys and values", cache_bytes(share, options.cache_tokens) / spec.n_layers * stage.layers.size());
   if (last && logits) add("logits", Transformer::logits_bytes(share));
-  if (scores) add("scores", work.longest * work.longest * share.n_heads * 4);
+  if (scores) add("scores", 4 * score_values);
+  if (last || options.gpu)
+    add("captured rows", packed_memory(schema, rows, score_values, Transformer::logits_bytes(share) / 4));
   if (options.gpu) {
     if (options.precision != Precision::f32)
       add("operands in 16 bits",
           tokens * 2 * std::max({spec.d_model, share.d_mlp, share.n_heads * spec.d_head}));
-    add("captured rows", std::min(tokens, divide_up(work.rows, work.batches)) * widest * 4);
     add("driver's context", kContextBytes);
   } else {
     if (last) add("staging buffers", open_blocks_memory(schema, open_rows(schema, work, mesh.ranks())));
-    add("rows for the writer",
-        rows_under_way(schema, stage, std::min(tokens, divide_up(work.rows, work.batches))));
+    add("rows for the writer", rows_under_way(schema, stage, rows));
     // Pages of the file that the loader has read stay with the process until somebody needs the memory.
     const std::int64_t embedding = share.vocab * spec.d_model * options.embed_bytes;
     const std::int64_t looked_at = (last ? spec.n_layers : stage.layers.end) - stage.layers.begin;
