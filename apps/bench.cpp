@@ -25,13 +25,12 @@ namespace {
 
 const Help kHelp = {
     "bench (MODEL | --like llama-8b|llama-70b [--layers N]) [options]",
-    "Runs documents of random tokens through the model and captures the chosen sites into memory. Speed is "
-    "printed\n"
-    "beside the GEMM peak (a register-only loop of the same path and threads) and the read bandwidth, both "
-    "measured\n"
-    "in turn with the runs; medians of --repeats. Several ranks (mpiexec -n 2 sonde bench ...) all measure "
-    "at "
-    "the same\ntime, each on the whole model: what is printed is the mean of a rank.",
+    "Runs documents of random tokens through the model and captures the chosen sites into memory. Speed is\n"
+    "printed beside the GEMM peak (a register-only loop of the same path and threads) and the read "
+    "bandwidth,\n"
+    "both measured in turn with the runs; medians of --repeats. Several ranks (mpiexec -n 2 sonde bench "
+    "...)\n"
+    "all measure at the same time, each on the whole model: what is printed is the mean of a rank.",
     "  sonde bench model.gguf --tokens 512 --documents 16 --sites 'blocks.*.hook_resid_post' --json\n"
     "  sonde bench --like llama-70b --layers 1 --documents 4\n"
     "  # rates of this device for `sonde plan --bench`\n"

@@ -10,7 +10,6 @@ void MemorySink::put(Site, Tensor rows, std::int64_t) {
   const auto bytes = static_cast<std::size_t>(rows.count() * 4);
   if (memory_.size() < bytes) memory_.resize(bytes);
   std::memcpy(memory_.data(), rows.data, bytes);
-  bytes_ += static_cast<std::int64_t>(bytes);
 }
 
 BenchBatches::BenchBatches(std::int64_t tokens_per_document, std::int64_t documents, std::int64_t budget,

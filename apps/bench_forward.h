@@ -13,11 +13,9 @@ namespace sonde {
 class MemorySink : public CaptureSink {
  public:
   void put(Site, Tensor rows, std::int64_t) override;
-  std::int64_t bytes() const { return bytes_; }
 
  private:
   std::vector<std::byte> memory_;
-  std::int64_t bytes_ = 0;
 };
 
 // Documents of random tokens, all the same length, in batches within the token budget; every token is

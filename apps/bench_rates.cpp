@@ -1,11 +1,11 @@
 #include "apps/bench_rates.h"
 
-#include <fmt/format.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <thread>
 #include <vector>
@@ -167,8 +167,13 @@ Json mean_rates(const std::vector<Json>& ranks) {
   return mean;
 }
 
-ScratchFolder::ScratchFolder(const std::filesystem::path& in)
-    : path(in / fmt::format("sonde-bench-{}", getpid())) {}
+// Of all that measure, on whatever node, each has its own.
+ScratchFolder::ScratchFolder(const std::filesystem::path& in) {
+  std::string name = (in / "sonde-bench-XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr)
+    fail("{}: cannot make a folder in it: {}", in.string(), std::strerror(errno));
+  path = name;
+}
 ScratchFolder::~ScratchFolder() {
   std::error_code error;
   std::filesystem::remove_all(path, error);
