@@ -276,7 +276,7 @@ bool Backend::linear_by_expert(Tensor y, Tensor x, Tensor experts, std::span<con
       fail("linear_by_expert: weights are [{}, {}] and [{}, {}]", weights[0]->n(), weights[0]->k(), w->n(),
            w->k());
   if (y.count() == 0) return true;
-  return y.dim(0) <= kMostByExpert && do_linear_by_expert(y, x, experts, weights, first);
+  return do_linear_by_expert(y, x, experts, weights, first);
 }
 
 void Backend::add_up_experts(Tensor y, Tensor x, Tensor experts, Tensor weights, std::int64_t first,

@@ -191,9 +191,9 @@ class Backend {
   void route(Tensor weights /*[T, k]*/, Tensor indices /*[T, k], whole numbers*/, Tensor logits /*[T, X]*/,
              Renormalise renormalise);
   // y[i] = w x[i / s], s the rows of y for one of x, w the weight of expert experts[i], of which weights[0]
-  // is expert `first`'s; rows of other experts stay as they are. The host need not know who was chosen.
+  // is expert `first`'s; rows of other experts stay as they are. A token's experts differ; the host need not
+  // know which they are.
   // False, and nothing done, where a backend had rather be told each expert's rows.
-  static constexpr std::int64_t kMostByExpert = 512;  // rows of y
   bool linear_by_expert(Tensor y /*[T k, N]*/, Tensor x /*[T or T k, K]*/, Tensor experts /*[T, k]*/,
                         std::span<const Weight* const> weights, std::int64_t first);
   // y[t] = the sum of weights[t][i] x[t k + i] over t's experts from `first` to first + n, in the order of i;

@@ -176,7 +176,7 @@ std::int64_t run_memory(const ModelSpec& spec, const Stage& stage, const Extract
   std::int64_t rows = 0;  // of a batch
   for (std::size_t b = 1; b < plan.batch_row.size(); ++b)
     rows = std::max(rows, plan.batch_row[b] - plan.batch_row[b - 1]);
-  const std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch) +
+  const std::int64_t bytes = Transformer::workspace_bytes(spec, plan.largest_batch, DeviceKind::cpu) +
                              (stage.last() ? store_memory(schema) : rows_under_way(schema, stage, rows));
   const std::int64_t scores = plan.longest * plan.longest * spec.n_heads,
                      logits = stage.last() ? Transformer::logits_bytes(spec) / 4 : 0;

@@ -53,9 +53,9 @@ std::int64_t ops_own(const DeviceMemoryPlan& plan) {
   return std::min<std::int64_t>(std::int64_t{96} << 20, 3 * plan.largest) + (std::int64_t{8} << 20);
 }
 std::int64_t ops_own_of_token(const ModelSpec& s) {
-  const std::int64_t widest =
-      std::max({s.d_model, s.n_heads * s.d_head, s.d_mlp, s.n_experts > 0 ? s.d_expert : 0});
-  return 2 * widest + 2 * (s.n_heads + 2 * s.n_kv_heads) * (s.d_head + 16);
+  const std::int64_t widest = std::max(
+      {s.d_model, s.n_heads * s.d_head, s.d_mlp, s.n_experts > 0 ? s.experts_per_token * s.d_expert : 0});
+  return 2 * widest + 4 * s.n_experts + 2 * (s.n_heads + 2 * s.n_kv_heads) * (s.d_head + 16);
 }
 
 std::string size(std::int64_t bytes) {
@@ -85,7 +85,8 @@ DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, c
   // Two buffers of captured rows are as wide as the widest point.
   const std::int64_t widest = std::max({(spec.n_heads + 2 * spec.n_kv_heads) * spec.d_head, spec.d_model,
                                         spec.d_mlp, spec.n_experts > 0 ? spec.d_expert : 0});
-  plan.token = Transformer::workspace_bytes(spec, 1) + ops_own_of_token(spec) + 2 * 4 * widest;
+  plan.token =
+      Transformer::workspace_bytes(spec, 1, backend.device()) + ops_own_of_token(spec) + 2 * 4 * widest;
   const std::int64_t others = plan.tables + run.fixed + ops_own(plan) +
                               (run.logits && stage.last() ? 3 * Transformer::logits_bytes(spec) : 0);
   plan.run = others - plan.tables + run.tokens * plan.token;

@@ -17,23 +17,21 @@ struct WorkspaceBytes {
   std::int64_t resid, scale, qkv, z, gate_up, mlp, router, expert;
 };
 
-std::int64_t widest_mlp(const ModelSpec& s) {
-  return s.n_experts > 0 && s.dense_layers.empty() ? s.d_expert : std::max(s.d_mlp, s.d_expert);
-}
-
-WorkspaceBytes workspace(const ModelSpec& s, std::int64_t tokens) {
-  const std::int64_t row = tokens * 4, mlp = widest_mlp(s);
-  // Rows of an MLP: of experts a row per token and choice, where there are few (Transformer::experts_by_row).
-  const std::int64_t few = std::min(tokens * s.experts_per_token, Backend::kMostByExpert);
-  const std::int64_t mlp_row = s.n_experts > 0 ? 4 * std::max(tokens, few) : row;
+WorkspaceBytes workspace(const ModelSpec& s, std::int64_t tokens, DeviceKind device) {
+  // Rows of an MLP of experts: one for each token and choice where the device finds them
+  // (Transformer::experts_by_row), else at most all tokens at once, as input and as output.
+  const std::int64_t choices = device == DeviceKind::cpu ? 1 : s.experts_per_token;
+  const bool dense = s.n_experts == 0 || !s.dense_layers.empty();
+  const std::int64_t row = tokens * 4,
+                     mlp = row * std::max(dense ? s.d_mlp : 0, s.n_experts > 0 ? choices * s.d_expert : 0);
   return {row * s.d_model,
           row,
           row * (s.n_heads + 2 * s.n_kv_heads) * s.d_head,
           row * s.n_heads * s.d_head,
-          mlp_row * (s.gated_mlp ? 2 : 1) * mlp,
-          mlp_row * mlp,
+          (s.gated_mlp ? 2 : 1) * mlp,
+          mlp,
           s.n_experts > 0 ? row * (s.n_experts + 2 * s.experts_per_token) : 0,
-          s.n_experts > 0 ? 2 * mlp_row * s.d_model : 0};
+          s.n_experts > 0 ? row * std::max<std::int64_t>(2, choices) * s.d_model : 0};
 }
 
 // Heads [first, first + n) of x [T, heads, width].
@@ -44,8 +42,8 @@ Tensor heads_of(Tensor x, std::int64_t first, std::int64_t n) {
 
 }  // namespace
 
-std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens) {
-  const WorkspaceBytes w = workspace(spec, max_tokens);
+std::int64_t Transformer::workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens, DeviceKind device) {
+  const WorkspaceBytes w = workspace(spec, max_tokens, device);
   return (spec.order == BlockOrder::parallel ? 4 : 3) * w.resid + w.scale + w.qkv + w.z + w.gate_up + w.mlp +
          w.router + w.expert;
 }
@@ -62,7 +60,7 @@ Transformer::Transformer(const Model& model, Backend& backend, std::int64_t max_
       max_tokens_(max_tokens) {
   if (model.spec.local_rope)
     local_rope_.emplace(Positions{.rows = RopeRows(*model.spec.local_rope, model.spec.rope_width())});
-  const WorkspaceBytes w = workspace(model.shard.part_of(model.spec), max_tokens);
+  const WorkspaceBytes w = workspace(model.shard.part_of(model.spec), max_tokens, backend.device());
   resid_memory_ = backend.allocate(w.resid);
   normed_memory_ = backend.allocate(w.resid);
   delta_memory_ = backend.allocate(w.resid);

@@ -20,7 +20,7 @@ class Transformer {
   void forward(const Batch& batch, Hooks& hooks);
 
   // Bytes of the workspace such a Transformer allocates, for planning; of a rank's part of a model, too.
-  static std::int64_t workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens);
+  static std::int64_t workspace_bytes(const ModelSpec& spec, std::int64_t max_tokens, DeviceKind device);
   static std::int64_t logits_bytes(const ModelSpec& spec);  // where logits are asked for
 
  private:

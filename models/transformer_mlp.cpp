@@ -62,12 +62,12 @@ Tensor Transformer::activated(Tensor pre, std::int64_t f) {
   return post;
 }
 
-// delta_ = what the chosen experts add, without the host knowing which these are: few rows on a device.
-// False, and nothing done, where the backend can't.
+// delta_ = what the chosen experts add, without the host knowing which these are: on a device. False, and
+// nothing done, where the backend can't.
 bool Transformer::experts_by_row(Tensor x, Tensor indices, Tensor weights, const BlockWeights& w) {
   const std::int64_t n = indices.count(), first = model_.shard.experts.begin,
                      count = static_cast<std::int64_t>(w.mlps.size());
-  if (count == 0 || n > Backend::kMostByExpert) return false;
+  if (count == 0 || backend_.device() == DeviceKind::cpu) return false;
   std::vector<const Weight*> up, down;
   for (const MlpWeights& expert : w.mlps) {
     if (!expert.up_bias.view.empty() || !expert.down_bias.view.empty()) return false;

@@ -45,13 +45,6 @@ GPU_DEV float capped(float product, const ScoreRule& rule) {
   return rule.softcap * kLog2e * (1 - __fdividef(2, 1 + power_of_e));
 }
 
-GPU_DEV void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, gpu::bf16) {
-  mma_bf16_16816(d, a, b0, b1);
-}
-GPU_DEV void mma(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, gpu::f16) {
-  mma_f16_16816(d, a, b0, b1);
-}
-
 // Whether a word of two values holds NaN or infinity: an exponent of ones.
 template <class T>
 GPU_DEV bool nonfinite(std::uint32_t two) {
@@ -153,8 +146,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int j = 0; j < kKeys / 8; j += 2) {
         std::uint32_t b[4];
         ldmatrix_x4(b, kt + (j * 8 + eighth / 2 * 8 + line) * kPitch + c * 16 + eighth % 2 * 8);
-        mma(s[j], a, b[0], b[1], T{});
-        mma(s[j + 1], a, b[2], b[3], T{});
+        mma_16816<T>(s[j], a, b[0], b[1]);
+        mma_16816<T>(s[j + 1], a, b[2], b[3]);
       }
     }
 
@@ -210,8 +203,8 @@ __global__ void __launch_bounds__(kThreads)
       for (int n = 0; n < kE / 8; n += 2) {
         std::uint32_t b[4];
         ldmatrix_x4_trans(b, vt + (c * 16 + eighth % 2 * 8 + line) * kPitch + n * 8 + eighth / 2 * 8);
-        mma(sum[n], a, b[0], b[1], T{});
-        mma(sum[n + 1], a, b[2], b[3], T{});
+        mma_16816<T>(sum[n], a, b[0], b[1]);
+        mma_16816<T>(sum[n + 1], a, b[2], b[3]);
       }
     }
     __syncthreads();  // before the next tile's copies overwrite what was read here

@@ -26,6 +26,13 @@ struct FourOf {
   }
 };
 
+// f(T{}), T what a weight of this type is multiplied as.
+template <class F>
+void with_operand(DType dtype, F&& f) {
+  if (dtype == DType::f32) return f(float{});
+  return dtype == DType::bf16 ? f(gpu::bf16{}) : f(gpu::f16{});
+}
+
 template <class T>
 GPU_DEV float rounded(float x) {
   return to_float(from_float<T>(x));

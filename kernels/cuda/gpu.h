@@ -71,6 +71,16 @@ GPU_DEV float2 unpack2(std::uint32_t pair) {
             __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)))};
   }
 }
+// d += a b, m16n8k16 with float sums.
+template <class T>
+GPU_DEV void mma_16816(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1) {
+  if constexpr (std::is_same_v<T, gpu::bf16>) {
+    mma_bf16_16816(d, a, b0, b1);
+  } else {
+    static_assert(std::is_same_v<T, gpu::f16>);
+    mma_f16_16816(d, a, b0, b1);
+  }
+}
 #endif
 
 }  // namespace sonde::SONDE_GPU

@@ -108,9 +108,12 @@ class GpuBackend : public Backend {
   void upload_rows(Tensor device, Tensor host);
   // A weight made on the device: there, or on the host where its like are limited.
   std::unique_ptr<Weight> placed(GpuWeight weight);
-  // y [T, rows of the segment], y_stride floats apart, of a segment's blocks at `data`
-  void expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w, std::size_t segment,
-                       const std::byte* data, const float* bias);
+  // f(first, n, values [n, K] as the products take them) for all rows of a segment's blocks at `data`
+  void for_expanded(const GpuWeight& w, std::size_t segment, const std::byte* data,
+                    const std::function<void(std::int64_t, std::int64_t, const void*)>& f);
+  // addresses: two words each, of weights that lie here alike; or empty
+  bool tiles_by_expert(Tensor y, Tensor x, Tensor experts, std::span<const GpuWeight* const> weights,
+                       std::int64_t first, const std::vector<std::int32_t>& addresses);
   void attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents,
                           const KeyRanges& keys, const AttentionSpec& spec);
   template <class T>
@@ -128,7 +131,8 @@ class GpuBackend : public Backend {
   std::shared_ptr<WeightStream> weight_stream_;                // of the others
   Buffer results_;                                             // doubles of an op, for the host
   Buffer scratch_;                                             // of one op at a time
-  Buffer narrow_;                                              // rows of a product in 16 bits
+  Buffer operands_;                                            // rows as a product takes them
+  Buffer expert_lists_;                                        // which rows are each expert's
 };
 
 }  // namespace sonde::SONDE_GPU

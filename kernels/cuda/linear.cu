@@ -75,12 +75,6 @@ void few_rows(Stream& stream, Rows y, Rows x, const void* w, const float* bias, 
          x, static_cast<const Byte*>(w), bias, rows, n, k, dtype, by_float4(x));
 }
 
-template <class F>
-void with_operand(DType dtype, F&& f) {
-  if (dtype == DType::f32) return f(float{});
-  return dtype == DType::bf16 ? f(gpu::bf16{}) : f(gpu::f16{});
-}
-
 }  // namespace
 
 void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias,
@@ -90,12 +84,12 @@ void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* 
   Blas::Operands o{y, y_stride, device_f32(x), x.row_stride, w, bias, rows, n, k, dtype};
   const bool few = rows <= kFewRows && k % 8 == 0;
   if (!few && dtype != DType::f32) {
-    if (narrow_.bytes() < rows * k * 2) narrow_ = allocate(rows * k * 2);
-    o.x = narrow_.data();
+    if (operands_.bytes() < rows * k * 2) operands_ = allocate(rows * k * 2);
+    o.x = operands_.data();
     o.x_stride = k;
   }
   if (!few && Blas::takes(o)) {
-    if (dtype != DType::f32) do_cast(narrow_.tensor(dtype, {rows, k}), x);
+    if (dtype != DType::f32) do_cast(operands_.tensor(dtype, {rows, k}), x);
     return blas_->linear(o);
   }
   const dim3 grid(static_cast<unsigned>((rows + kTile - 1) / kTile),
@@ -176,31 +170,36 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
           few_rows<decltype(format)>(stream_, to, rows_of(x), data, b, rows, s.rows, k, dtype);
       });
     } else {
-      expanded_linear(to.data, y.row_stride, x, *w, i, data, b);
+      for_expanded(*w, i, data, [&](std::int64_t first, std::int64_t n, const void* values) {
+        product(to.data + first, to.stride, x, values, b == nullptr ? nullptr : b + first, n, dtype);
+      });
     }
   }
 }
 
 // Rows of blocks become float, or 16 bits, in front of the GEMM, some at a time.
-void GpuBackend::expanded_linear(float* y, std::int64_t y_stride, Tensor x, const GpuWeight& w,
-                                 std::size_t segment, const std::byte* data, const float* bias) {
+void GpuBackend::for_expanded(const GpuWeight& w, std::size_t segment, const std::byte* data,
+                              const std::function<void(std::int64_t, std::int64_t, const void*)>& f) {
   const GpuWeight::Segment& s = w.segments()[segment];
   const std::int64_t k = w.k(), row = bytes_of(s.dtype, k);
   const std::int64_t at_once = std::clamp<std::int64_t>((std::int64_t{1} << 24) / k, 1, s.rows);
-  const std::int64_t bytes = (at_once * k * 4 + 255) / 256 * 256 + at_once * k * 2;
-  if (scratch_.bytes() < bytes) scratch_ = allocate(bytes);
+  const std::int64_t floats = (at_once * k * 4 + 255) / 256 * 256;
+  if (scratch_.bytes() < floats + at_once * k * 2) scratch_ = allocate(floats + at_once * k * 2);
+  const DType dtype = dtype_of(w.precision());
   for (std::int64_t first = 0; first < s.rows; first += at_once) {
     const std::int64_t n = std::min(at_once, s.rows - first);
     const Tensor values = scratch_.tensor(DType::f32, {n, k});
     Tensor raw(const_cast<std::byte*>(data) + first * row, s.dtype, {n * k});
     raw.device = kDevice;
     do_dequantise(values, raw);
-    const float* b = bias == nullptr ? nullptr : bias + first;
-    const DType dtype = dtype_of(w.precision());
-    Tensor narrow(values.data + (at_once * k * 4 + 255) / 256 * 256, dtype, {n, k});
+    if (dtype == DType::f32) {
+      f(first, n, values.data);
+      continue;
+    }
+    Tensor narrow(values.data + floats, dtype, {n, k});
     narrow.device = kDevice;
-    if (dtype != DType::f32) do_cast(narrow, values);
-    product(y + first, y_stride, x, dtype != DType::f32 ? narrow.data : values.data, b, n, dtype);
+    do_cast(narrow, values);
+    f(first, n, narrow.data);
   }
 }
 

@@ -40,7 +40,8 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
                      score_values = work.longest * work.longest * share.n_heads;
   add("weights", weight_bytes(spec, options, mesh.tensor, stage, last && logits));
   if (first) add("embedding table", share.vocab * spec.d_model * options.embed_bytes);
-  add("workspace", Transformer::workspace_bytes(share, tokens));
+  add("workspace",
+      Transformer::workspace_bytes(share, tokens, options.gpu ? DeviceKind::cuda : DeviceKind::cpu));
   if (options.cache_tokens > 0)
     add("keys and values", cache_bytes(share, options.cache_tokens) / spec.n_layers * stage.layers.size());
   if (last && logits) add("logits", Transformer::logits_bytes(share));
@@ -50,7 +51,9 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
   if (options.gpu) {
     if (options.precision != Precision::f32)
       add("operands in 16 bits",
-          tokens * 2 * std::max({spec.d_model, share.d_mlp, share.n_heads * spec.d_head}));
+          tokens * 2 *
+              std::max({spec.d_model, share.d_mlp, share.n_heads * spec.d_head,
+                        spec.n_experts > 0 ? spec.experts_per_token * spec.d_expert : 0}));
     add("driver's context", kContextBytes);
   } else {
     if (last) add("staging buffers", open_blocks_memory(schema, open_rows(schema, work, mesh.ranks())));

@@ -105,7 +105,7 @@ TEST(Memory, AStageThatDoesNotWriteHoldsRowsUnderWay) {
   const ModelSpec spec = small_spec();
   const ExtractionPlan plan = plan_extraction(spec, inputs, options);
   const StoreSchema schema = make_schema(spec, inputs, options, plan, {});
-  const std::int64_t workspace = Transformer::workspace_bytes(spec, 20);
+  const std::int64_t workspace = Transformer::workspace_bytes(spec, 20, DeviceKind::cpu);
   const auto beside = [&](int stage, int stages) {
     return run_memory(spec, Stage::of(spec, stage, stages), plan, schema) - workspace;
   };

@@ -58,5 +58,42 @@ TEST(WeightStream, GivesTheBitsOfResidentWeights) {
   emulation::config().streams = before;
 }
 
+// All experts, one after the other, by way of the two buffers.
+TEST(WeightStream, GivesTheBitsOfResidentExperts) {
+  const std::int64_t T = 30, k = 2, X = 4, N = 40, K = 32;
+  std::vector<float> expected;
+  const auto before = emulation::config().streams;
+  for (const auto streams : {emulation::Streams::eager, emulation::Streams::lazy, emulation::Streams::random})
+    for (const std::int64_t limit : {INT64_MAX, 2 * N * K * 2, std::int64_t{0}}) {
+      emulation::config().streams = streams;
+      const auto backend = make_emulated_backend();
+      backend->limit_weights(limit);
+      std::vector<std::unique_ptr<Weight>> weights;
+      std::vector<const Weight*> experts;
+      for (std::int64_t e = 0; e < X; ++e) {
+        const OwnedTensor w = make_tensor(DType::f32, {N, K});
+        for (std::int64_t i = 0; i < N * K; ++i)
+          w.view.f32()[i] = static_cast<float>((i * 37 + e * 11) % 101) / 50 - 1;
+        weights.push_back(backend->prepare_weight(w.view, Precision::bf16));
+        experts.push_back(weights.back().get());
+      }
+      const OwnedTensor rows = make_tensor(DType::f32, {T, K}), chosen = make_tensor(DType::f32, {T, k});
+      for (std::int64_t i = 0; i < T * K; ++i) rows.view.f32()[i] = static_cast<float>(i % 17) / 8 - 1;
+      for (std::int64_t i = 0; i < T * k; ++i)  // 0 1, 1 2, 2 3, 3 0
+        chosen.view.f32()[i] = static_cast<float>((i / k + i % k) % X);
+      Buffer x_memory, choice_memory, back;
+      const Tensor x = backend->on_device(rows.view, x_memory);
+      const Tensor choice = backend->on_device(chosen.view, choice_memory);
+      Buffer result = backend->allocate(T * k * N * 4);
+      const Tensor y = result.tensor(DType::f32, {T * k, N});
+      ASSERT_TRUE(backend->linear_by_expert(y, x, choice, experts, 0));
+      const Tensor found = backend->on_host(y, back);
+      const std::vector<float> values(found.f32(), found.f32() + found.count());
+      if (expected.empty()) expected = values;
+      ASSERT_EQ(values, expected) << "limit " << limit;
+    }
+  emulation::config().streams = before;
+}
+
 }  // namespace
 }  // namespace sonde

@@ -1,9 +1,11 @@
 // Tensors on a backend's device that live as long as their maker, with values that are no NaN in any format.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <random>
+#include <vector>
 
 #include "kernels/backend.h"
 
@@ -23,6 +25,11 @@ class DeviceTensors {
     OwnedTensor host = make_tensor(DType::f32, shape);
     std::normal_distribution<float> normal;
     for (std::int64_t i = 0; i < host.view.count(); ++i) host.view.f32()[i] = normal(random_);
+    return placed(host.view);
+  }
+  Tensor listed(const std::vector<float>& values, std::initializer_list<std::int64_t> shape) {
+    OwnedTensor host = make_tensor(DType::f32, shape);
+    std::copy(values.begin(), values.end(), host.view.f32());
     return placed(host.view);
   }
   Tensor raw(DType dtype, std::initializer_list<std::int64_t> shape) { return placed(host_of(dtype, shape)); }

@@ -292,6 +292,63 @@ TEST_F(Hot, DecodeGemv) {
   }
 }
 
+// ---- experts
+
+TEST_F(Hot, FewRowsOfExperts) {
+  const std::int64_t T = 3, k = 2, X = 8, N = 32, K = 2048;
+  const Tensor x = make.random({T, K}), y = make.random({T * k, N});
+  const Tensor experts = make.listed({0, 1, 1, 2, 5, 1}, {T, k});
+  for (const DType dtype : {DType::f32, DType::bf16, DType::q4_k, DType::q6_k}) {
+    std::vector<std::unique_ptr<Weight>> weights;
+    std::vector<const Weight*> there;
+    for (std::int64_t e = 0; e < X; ++e) {
+      weights.push_back(make.weight(dtype, N, K));
+      there.push_back(weights.back().get());
+    }
+    const double stored = 4.0 * static_cast<double>(N * bytes_of(dtype, K));  // of the four that are chosen
+    measure(fmt::format("GEMV by expert {}", name(dtype)), "3 x 2 of 8 x 2048 x 32",
+            {{"gemv_of_experts", stored + 4.0 * (T * K + T * k * N), 2.0 * T * k * N * K,
+              1.2 * (stored + 4.0 * T * k * N * K) / stored, 0.9, wavefronts_of(dtype)}},
+            [&] { gpu.linear_by_expert(y, x, experts, there, 0); });
+  }
+}
+
+TEST_F(Hot, ManyRowsOfExperts) {
+  const std::int64_t k = 2, X = 2, N = 256, K = 256;
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const std::int64_t T : {64, 128}) {
+      const Tensor x = make.random({T, K}), y = make.random({T * k, N});
+      std::vector<float> both;
+      for (std::int64_t t = 0; t < T; ++t) both.insert(both.end(), {0, 1});
+      const Tensor experts = make.listed(both, {T, k});
+      const auto one = make.weight(dtype, N, K), other = make.weight(dtype, N, K);
+      const Weight* there[] = {one.get(), other.get()};
+      const auto bytes = static_cast<double>(bytes_of(dtype, 1));
+      const double least = bytes * static_cast<double>(T * K + X * N * K) + 4.0 * T * k * N;
+      // From L2: rows of x for every tile of columns, rows of w for every tile of rows.
+      const std::int64_t columns = dtype == DType::f32 ? 64 : 128,
+                         rows = dtype == DType::f32 || T < 128 ? 64 : 128;
+      const double asked =
+          bytes * static_cast<double>(X * T * K * (N / columns) + X * N * K * (T / rows)) + 4.0 * T * k * N;
+      measure(fmt::format("products by expert {}", name(dtype)), fmt::format("{} x 2 of 2 x 256 x 256", T),
+              {{"products_of_experts", least, 2.0 * T * k * N * K, 1.1 * asked / least}},
+              [&] { gpu.linear_by_expert(y, x, experts, there, 0); });
+    }
+}
+
+TEST_F(Hot, RouterAndSums) {
+  const std::int64_t T = 64, k = 4, X = 64, D = 2048;
+  const Tensor logits = make.random({T, X}), indices = make.random({T, k}), weights = make.random({T, k});
+  // Three passes over a row, two of them from L1; the chosen come one by one.
+  measure("route", "64 x 64, 4", {{"route_rows", 4.0 * T * (X + 2 * k), 5.0 * T * X, 3.5, 0}},
+          [&] { gpu.route(weights, indices, logits, Renormalise::no); });
+  const std::int64_t few = 6;
+  const Tensor x = make.random({few * k, D}), y = make.random({few, D});
+  measure("add_up_experts", "6 x 4 x 2048",
+          {{"add_up_rows_of_experts", 4.0 * few * D * (k + 1), 2.0 * few * k * D, 1.5}},
+          [&] { gpu.add_up_experts(y, x, indices.slice_rows(0, few), weights.slice_rows(0, few), 0, X); });
+}
+
 // ---- attention
 
 TEST_F(Hot, FlashAttention) {
