@@ -197,7 +197,8 @@ void record(const Captures& captures, const Model& model, Backend& backend, RunI
 std::int64_t cache_limit(const Backend& backend, const ModelSpec& spec, const RunNeeds& needs) {
   const std::int64_t left = backend.memory_left();
   if (left < 0) return available_memory_bytes() / 5 * 4;
-  return std::max(needs.fixed, left / 5 * 4 - Transformer::workspace_bytes(spec, needs.tokens, backend.device()) -
+  return std::max(needs.fixed, left / 5 * 4 -
+                                   Transformer::workspace_bytes(spec, needs.tokens, backend.device()) -
                                    3 * Transformer::logits_bytes(spec));
 }
 
