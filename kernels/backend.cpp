@@ -214,6 +214,7 @@ void Backend::attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents&
   expect_groups("attention", q.dim(1), k.dim(1));
   expect_documents("attention", documents, q.dim(0));
   expect_keys("attention", documents, keys, k.dim(0));
+  if (!spec.lse.empty()) expect("attention", "lse", spec.lse, {q.dim(0), q.dim(1)});
   if (q.dim(0) > 0) do_attention(z, q, k, v, documents, keys, spec);
 }
 

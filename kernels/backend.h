@@ -70,6 +70,7 @@ struct AttentionSpec {
   float softcap = 0;        // c: scores become c tanh(score / c); 0: none
   std::int64_t window = 0;  // a query sees its own key and window - 1 before it; 0: all before it
   Precision precision = Precision::f32;  // else a backend may multiply q, k, weights and v as bf16 or f16
+  Tensor lse = {};  // f32 [T, H] or empty: the log of each query's sum of exp(score), for who asks
 };
 
 enum class NormKind : std::uint8_t { rms, layer };  // layer: the mean of the row is taken off first

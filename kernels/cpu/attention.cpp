@@ -125,6 +125,9 @@ void attend_block(const Kernels& kernels, const QueryBlock& task, HeadRows z, He
   }
   for (std::int64_t r = 0; r < task.rows; ++r)
     kernels.rows.divide(z.row(task.first + r), block.out + r * block.columns, block.sum[r], e);
+  if (!spec.lse.empty())
+    for (std::int64_t r = 0; r < task.rows; ++r)
+      spec.lse.row(task.row0 + task.first + r)[task.head] = block.largest[r] + std::log(block.sum[r]);
 }
 
 // The last query of a document, in the heads [head, head + heads) that share one head of keys.
@@ -212,8 +215,10 @@ void attend_one(const Kernels& kernels, const OneQuery& task, Tensor z, Tensor q
       });
     }
   }
-  for (std::int64_t i = 0; i < n; ++i)
+  for (std::int64_t i = 0; i < n; ++i) {
     kernels.rows.divide(z.row(document.query_row) + (task.head + i) * e, out + i * columns, sum[i], e);
+    if (!spec.lse.empty()) spec.lse.row(document.query_row)[task.head + i] = largest[i] + std::log(sum[i]);
+  }
 }
 
 // The rows of a tile share its keys: one that a row doesn't see has weight 0 there, and 0 times a value that

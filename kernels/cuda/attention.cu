@@ -21,7 +21,7 @@ constexpr int kWidestHead = 4000;  // its 3 E floats fit the 48 KiB of shared me
 constexpr int kFewBlocks = 512;    // below so many, chunks are spread over blocks
 
 struct Attention {
-  Rows z, q, k, v;
+  Rows z, q, k, v, lse;  // lse: [T, H] or null
   QueryLists queries;
   ScoreRule rule;
   int heads, group, e;
@@ -116,6 +116,7 @@ __global__ void attend(Attention x) {
     for (int i = thread; i < x.e; i += kKeys) m.all[i] = fmaf(m.all[i], joined.before, m.sum[i] * joined.now);
   }
   for (int i = thread; i < x.e; i += kKeys) x.z.row(t)[head * x.e + i] = m.all[i] / all.total;
+  if (x.lse.data != nullptr && thread == 0) x.lse.row(t)[head] = all.largest + logf(all.total);
 }
 
 __global__ void join_chunks(Attention x, std::int64_t tokens) {
@@ -131,6 +132,7 @@ __global__ void join_chunks(Attention x, std::int64_t tokens) {
       sum = fmaf(sum, joined.before, part[2 + i] * joined.now);
     }
     x.z.row(t)[head * x.e + i] = sum / all.total;
+    if (x.lse.data != nullptr && i == 0) x.lse.row(t)[head] = all.largest + logf(all.total);
   }
 }
 
@@ -169,7 +171,7 @@ void GpuBackend::attention_on_tensor_cores(Tensor z, Tensor q, Tensor k, Tensor 
   pack_heads(stream_, qs, rows_of(q), q.rows(), heads, e);
   pack_heads(stream_, ks, rows_of(k, index), key_rows, kv_heads, e);
   pack_heads(stream_, vs, rows_of(v, index), key_rows, kv_heads, e);
-  flash_attention<T>(stream_, {qs, ks, vs, rows_of(z), heads, kv_heads, e},
+  flash_attention<T>(stream_, {qs, ks, vs, rows_of(z), rows_of(spec.lse), heads, kv_heads, e},
                      lists_.get(std::span(tasks.data(), tasks.size())),
                      static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
 }
@@ -194,6 +196,7 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
               rows_of(q),
               rows_of(k),
               rows_of(v),
+              rows_of(spec.lse),
               query_lists(lists_, documents, keys),
               score_rule(spec),
               static_cast<int>(heads),
@@ -226,8 +229,8 @@ void GpuBackend::attention_in_tiles(Tensor z, Tensor q, Tensor k, Tensor v, cons
                                  keys.first.empty() ? start : keys.first[d]});
   }
   tiled_attention(stream_,
-                  {rows_of(z), rows_of(q), rows_of(k), rows_of(v), static_cast<int>(q.dim(1)),
-                   static_cast<int>(k.dim(1)), static_cast<int>(q.dim(2))},
+                  {rows_of(z), rows_of(q), rows_of(k), rows_of(v), rows_of(spec.lse),
+                   static_cast<int>(q.dim(1)), static_cast<int>(k.dim(1)), static_cast<int>(q.dim(2))},
                   lists_.get(std::span(tasks.data(), tasks.size())),
                   static_cast<std::int64_t>(tasks.size()) / 4, score_rule(spec));
 }

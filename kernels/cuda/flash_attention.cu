@@ -217,6 +217,8 @@ __global__ void __launch_bounds__(kThreads)
     all += __shfl_xor_sync(0xffffffffu, all, 2);
     const int row = warp * 16 + group + r * 8;
     if (row >= task.rows) continue;
+    if (x.lse.data != nullptr && pair == 0)
+      x.lse.row(task.row + row)[head] = (largest[r] + log2f(all)) / kLog2e;
     float* z = x.z.row(task.row + row) + head * x.e;
 #pragma unroll
     for (int n = 0; n < kE / 8; ++n) {

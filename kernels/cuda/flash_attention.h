@@ -24,7 +24,7 @@ int flash_width(std::int64_t e);
 template <class T>
 struct FlashOperands {
   const T *q, *k, *v;
-  Rows z;
+  Rows z, lse;  // lse: [T, H] or null
   int heads, kv_heads, e;
 };
 template <class T>

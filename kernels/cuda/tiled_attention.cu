@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(kThreads, kColumns > 2 ? 1 : 0)
   for (int i = 0; i < kPer; ++i) {
     const int row = ty + 16 * i;
     if (row >= task.rows) continue;
+    if (x.lse.data != nullptr && tx == 0) x.lse.row(task.row + row)[head] = largest[i] + logf(total[i]);
     float* z = x.z.row(task.row + row) + std::int64_t{head} * e;
 #pragma unroll
     for (int c = 0; c < kColumns; ++c)

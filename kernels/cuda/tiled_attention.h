@@ -17,7 +17,7 @@ struct TiledTask {
   std::int32_t row, rows, own, key;
 };
 struct TiledOperands {
-  Rows z, q, k, v;
+  Rows z, q, k, v, lse;  // lse: [T, H] or null
   int heads, kv_heads, e;
 };
 void tiled_attention(Stream& stream, const TiledOperands& x, const std::int32_t* tasks /*[n] TiledTask*/,

@@ -49,6 +49,18 @@ struct Keys {
 
 class Attention : public OpTest {};
 
+// log sum_j exp(scores[.][j]) of rows of S.
+oracle::Values log_sums(const oracle::Values& scores, std::size_t S) {
+  oracle::Values sums;
+  for (std::size_t row = 0; row < scores.size(); row += S) {
+    double largest = -std::numeric_limits<double>::infinity(), sum = 0;
+    for (std::size_t j = 0; j < S; ++j) largest = std::max(largest, scores[row + j]);
+    for (std::size_t j = 0; j < S; ++j) sum += std::exp(scores[row + j] - largest);
+    sums.push_back(largest + std::log(sum));
+  }
+  return sums;
+}
+
 TEST_P(Attention, MatchesTheOracle) {
   for (const Case& c : kCases)
     for (double sharpness : {1.0, 40.0}) {  // flat patterns, and patterns of almost one key
@@ -59,9 +71,10 @@ TEST_P(Attention, MatchesTheOracle) {
       const std::int64_t S = *std::max_element(keys.count.begin(), keys.count.end()) + 3;
       const Random q({T, c.H, c.E}, 1, Slab::yes), k({keys.rows, c.K, c.E}, 2, Slab::yes),
           v({keys.rows, c.K, c.E}, 3, Slab::yes);
-      const Random z({T, c.H, c.E}, 4, Slab::yes), scores({T, c.H, S}, 5), pattern({T, c.H, S}, 6);
+      const Random z({T, c.H, c.E}, 4, Slab::yes), scores({T, c.H, S}, 5), pattern({T, c.H, S}, 6),
+          lse({T, c.H}, 7, Slab::yes);
       const AttentionSpec spec{static_cast<float>(sharpness / std::sqrt(static_cast<double>(c.E))), c.softcap,
-                               c.window};
+                               c.window, Precision::f32, lse};
       oracle::AttentionCase expected_case{c.starts,
                                           keys.first,
                                           keys.count,
@@ -78,6 +91,8 @@ TEST_P(Attention, MatchesTheOracle) {
 
       backend_.attention(z, q, k, v, documents, ranges, spec);
       EXPECT_LT(oracle::relative_error(values(z), expected), tolerance) << "fused, T " << T << " E " << c.E;
+      EXPECT_LT(oracle::relative_error(values(lse), log_sums(expected_scores, size(S))), 1e-6)
+          << "log-sum-exp, T " << T << " E " << c.E;
       backend_.attention_scores(scores, q, k, documents, ranges, spec);
       oracle::Values finite = values(scores), finite_expected = expected_scores;
       for (std::size_t i = 0; i < finite.size(); ++i) {
@@ -105,20 +120,29 @@ void with_operands(Backend& backend, Precision precision, double limit) {
     const KeyRanges ranges = c.cached.empty() ? KeyRanges{} : KeyRanges{keys.first, keys.count};
     const std::int64_t S = *std::max_element(keys.count.begin(), keys.count.end());
     const Random q({T, c.H, c.E}, 1, Slab::yes), k({keys.rows, c.K, c.E}, 2, Slab::yes),
-        v({keys.rows, c.K, c.E}, 3, Slab::yes), z({T, c.H, c.E}, 4, Slab::yes);
+        v({keys.rows, c.K, c.E}, 3, Slab::yes), z({T, c.H, c.E}, 4, Slab::yes), lse({T, c.H}, 7, Slab::yes);
     for (const Random* x : {&q, &k, &v})
       for (std::int64_t r = 0; r < x->view.rows(); ++r)
         for (std::int64_t i = 0; i < x->view.width(); ++i)
           x->view.row(r)[i] = precision == Precision::bf16 ? round_to_bf16(x->view.row(r)[i])
                                                            : to_float(to_f16(x->view.row(r)[i]));
     const AttentionSpec spec{static_cast<float>(1 / std::sqrt(static_cast<double>(c.E))), c.softcap, c.window,
-                             precision};
-    const auto expected = oracle::attention(
-        values(q), values(k), values(v),
-        {c.starts, keys.first, keys.count, static_cast<double>(spec.scale), static_cast<double>(c.softcap),
-         size(c.window), size(c.H), size(c.K), size(c.E), size(S)});
+                             precision, lse};
+    const oracle::AttentionCase expected_case{c.starts,
+                                              keys.first,
+                                              keys.count,
+                                              static_cast<double>(spec.scale),
+                                              static_cast<double>(c.softcap),
+                                              size(c.window),
+                                              size(c.H),
+                                              size(c.K),
+                                              size(c.E),
+                                              size(S)};
+    const auto expected = oracle::attention(values(q), values(k), values(v), expected_case);
     backend.attention(z, q, k, v, {c.starts}, ranges, spec);
     EXPECT_LT(oracle::relative_error(values(z), expected), limit) << "T " << T << " E " << c.E;
+    const auto sums = log_sums(oracle::attention_scores(values(q), values(k), expected_case), size(S));
+    EXPECT_LT(oracle::relative_error(values(lse), sums), 2e-6) << "log-sum-exp, T " << T << " E " << c.E;
   }
 }
 

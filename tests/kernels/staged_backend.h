@@ -165,7 +165,9 @@ class StagedBackend : public Backend {
   void do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Documents& documents, const KeyRanges& keys,
                     const AttentionSpec& spec) override {
     Staged s(*device_);
-    device_->attention(s.out(z), s.in(q), s.in(k), s.in(v), documents, keys, spec);
+    AttentionSpec there = spec;
+    if (!spec.lse.empty()) there.lse = s.out(spec.lse);
+    device_->attention(s.out(z), s.in(q), s.in(k), s.in(v), documents, keys, there);
     s.finish();
   }
   void do_attention_scores(Tensor scores, Tensor q, Tensor k, const Documents& documents,
