@@ -15,7 +15,9 @@
 #include "io/file_util.h"
 #include "io/json.h"
 #include "kernels/cpu/peak.h"
+#include "models/extraction.h"
 #include "models/family.h"
+#include "models/generator.h"
 #include "models/transformer.h"
 #include "runtime/cpu.h"
 #include "runtime/error.h"
@@ -61,6 +63,15 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+// Of a device's memory: `sequences` of so many tokens at once, and as many more behind them.
+RunNeeds decode_needs(const ModelSpec& spec, std::int64_t sequences, std::int64_t tokens,
+                      std::int64_t steps) {
+  const std::int64_t read = std::min(GenerateOptions{}.batch_tokens, sequences * tokens);
+  return {.tokens = std::max(tokens, read) + sequences,
+          .fixed = Generator::cache_bytes(spec, sequences, tokens + steps),
+          .logits = true};
+}
+
 }  // namespace
 
 int run_bench(const Arguments& arguments, Communicator& world) {
@@ -94,6 +105,8 @@ int run_bench(const Arguments& arguments, Communicator& world) {
   if (repeats < 1) throw UsageError("--repeats: expected at least 1");
 
   const bool decode = values.count("decode") > 0;
+  const std::int64_t steps = decode ? values["decode"].as<std::int64_t>() : 0;
+  if (decode && steps < 2) throw UsageError(fmt::format("--decode: found {}, expected at least 2", steps));
   if (decode && world.size() > 1)
     throw UsageError(fmt::format("--decode: found {} ranks, expected one", world.size()));
   const Mesh mesh = lay_out_ranks(values, world, ModelRanks::one);
@@ -106,26 +119,34 @@ int run_bench(const Arguments& arguments, Communicator& world) {
       read_model_options(values, like ? "" : values["MODEL"].as<std::vector<std::string>>()[0]);
   read_weight_formats(values, true);
   const auto backend = make_backend(values, {}, mesh.local);
-  ModelSpec shape;
+  ModelSpec spec;
   if (like) {
-    shape = spec_like(values["like"].as<std::string>());
-    if (values.count("layers")) shape.n_layers = values["layers"].as<std::int64_t>();
-    shape.check("--like");
+    spec = spec_like(values["like"].as<std::string>());
+    if (values.count("layers")) spec.n_layers = values["layers"].as<std::int64_t>();
+    spec.check("--like");
+  } else {
+    spec = read_spec(ModelFiles::open(model_options.path), model_options.ignored);
   }
+  const std::string patterns = values["sites"].as<std::string>();
+  const auto layers = static_cast<int>(spec.n_layers);
+  const std::vector<Site> sites =
+      patterns != "none" ? match_sites(patterns, spec.sites(), layers)
+                         : std::vector<Site>{{Hook::resid_post, layers - 1}};  // or nothing would run
+  const auto tokens = values["tokens"].as<std::int64_t>(), documents = values["documents"].as<std::int64_t>();
+  const std::int64_t sequences = values["documents"].defaulted() ? 1 : documents;  // with --decode
+  const BenchBatches batches(tokens, documents, values["batch-tokens"].as<std::int64_t>(), spec.vocab);
+  ExtractionPlan plan;
+  plan.largest_batch = batches.largest();
+  plan.longest = tokens;
+  const RunNeeds needs = decode ? decode_needs(spec, sequences, tokens, steps) : run_needs(spec, plan, sites);
   const PhaseSeconds started = phase_seconds();
-  const Model model = like ? Model::random(shape, load_options(model_options, {.head = decode}), 1, *backend)
-                           : Model::load(model_options.path, load_options(model_options, {}), *backend);
+  const Model model = like ? Model::random(spec, load_options(model_options, {.head = decode}), 1, *backend)
+                           : load_model(model_options, load_options(model_options, {}), *backend, needs);
 
   const PhaseSeconds loading = phase_seconds() - started;
 
   if (decode) {
-    const auto least = [&](const char* option, std::int64_t n) {
-      const auto value = values[option].as<std::int64_t>();
-      if (value < n) throw UsageError(fmt::format("--{}: found {}, expected at least {}", option, value, n));
-      return value;
-    };
-    const std::int64_t documents = values["documents"].defaulted() ? 1 : least("documents", 1);
-    Json json = bench_decode(model, *backend, least("tokens", 1), documents, least("decode", 2), repeats);
+    Json json = bench_decode(model, *backend, tokens, sequences, steps, repeats);
     json["dtype"] = model_options.dtype;
     json["path"] = backend->path(model_options.precision);
     if (values.count("json"))
@@ -135,17 +156,6 @@ int run_bench(const Arguments& arguments, Communicator& world) {
     return 0;
   }
 
-  const std::string patterns = values["sites"].as<std::string>();
-  std::vector<Site> sites;
-  if (patterns != "none")
-    sites = match_sites(patterns, model.spec.sites(), static_cast<int>(model.spec.n_layers));
-  else
-    sites = {{Hook::resid_post,
-              static_cast<int>(model.spec.n_layers) - 1}};  // something must be wanted for anything to run
-
-  const std::int64_t tokens = values["tokens"].as<std::int64_t>(),
-                     documents = values["documents"].as<std::int64_t>();
-  const BenchBatches batches(tokens, documents, values["batch-tokens"].as<std::int64_t>(), model.spec.vocab);
   Transformer transformer(model, *backend, batches.largest());
   const bool stores = values.count("store-folder") > 0;
   const std::filesystem::path folder = stores ? values["store-folder"].as<std::string>() : "";
