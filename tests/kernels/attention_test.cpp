@@ -47,6 +47,20 @@ struct Keys {
   std::int64_t rows;
 };
 
+oracle::AttentionCase oracle_case(const Case& c, const Keys& keys, const AttentionSpec& spec,
+                                  std::int64_t S) {
+  return {c.starts,
+          keys.first,
+          keys.count,
+          static_cast<double>(spec.scale),
+          static_cast<double>(c.softcap),
+          size(c.window),
+          size(c.H),
+          size(c.K),
+          size(c.E),
+          size(S)};
+}
+
 class Attention : public OpTest {};
 
 // log sum_j exp(scores[.][j]) of rows of S.
@@ -75,16 +89,7 @@ TEST_P(Attention, MatchesTheOracle) {
           lse({T, c.H}, 7, Slab::yes);
       const AttentionSpec spec{static_cast<float>(sharpness / std::sqrt(static_cast<double>(c.E))), c.softcap,
                                c.window, Precision::f32, lse};
-      oracle::AttentionCase expected_case{c.starts,
-                                          keys.first,
-                                          keys.count,
-                                          static_cast<double>(spec.scale),
-                                          static_cast<double>(c.softcap),
-                                          size(c.window),
-                                          size(c.H),
-                                          size(c.K),
-                                          size(c.E),
-                                          size(S)};
+      const oracle::AttentionCase expected_case = oracle_case(c, keys, spec, S);
       const auto expected_scores = oracle::attention_scores(values(q), values(k), expected_case);
       const auto expected = oracle::attention(values(q), values(k), values(v), expected_case);
       const double tolerance = sharpness > 1 ? 1e-5 : 1e-6;
@@ -128,16 +133,7 @@ void with_operands(Backend& backend, Precision precision, double limit) {
                                                            : to_float(to_f16(x->view.row(r)[i]));
     const AttentionSpec spec{static_cast<float>(1 / std::sqrt(static_cast<double>(c.E))), c.softcap, c.window,
                              precision, lse};
-    const oracle::AttentionCase expected_case{c.starts,
-                                              keys.first,
-                                              keys.count,
-                                              static_cast<double>(spec.scale),
-                                              static_cast<double>(c.softcap),
-                                              size(c.window),
-                                              size(c.H),
-                                              size(c.K),
-                                              size(c.E),
-                                              size(S)};
+    const oracle::AttentionCase expected_case = oracle_case(c, keys, spec, S);
     const auto expected = oracle::attention(values(q), values(k), values(v), expected_case);
     backend.attention(z, q, k, v, {c.starts}, ranges, spec);
     EXPECT_LT(oracle::relative_error(values(z), expected), limit) << "T " << T << " E " << c.E;
