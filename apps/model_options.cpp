@@ -20,8 +20,9 @@ std::string device_of_environment() {
 void add_model_options(po::options_description& options) {
   options.add_options()(
       "dtype", po::value<std::string>()->default_value("auto"),
-      "precision of the GEMMs: auto | f32 | bf16 | f16 (GPUs alone); auto is bf16 on a GPU and "
-      "where this CPU multiplies bf16, f32 elsewhere")(
+      "precision of the GEMMs: auto | f32 | bf16 | f16 (GPUs alone) | fp8 (the blocks' own, GPUs from "
+      "compute "
+      "capability 8.9 on); auto is bf16 on a GPU and where this CPU multiplies bf16, f32 elsewhere")(
       "weights", po::value<std::string>()->default_value("f32"),
       "ablation: hold the blocks' weights as f32 | bf16 | int8 | int4 would (f32: as the file has them)")(
       "weights-in-memory", po::value<std::string>()->default_value("prepared"),
@@ -49,6 +50,13 @@ std::string automatic_dtype(const std::string& device) {
   return gpu || best_cpu_path() >= CpuPath::avx512_bf16 ? "bf16" : "f32";
 }
 
+Precision parse_precision(const std::string& word) {
+  for (const auto& [name, precision] : {std::pair{"f32", Precision::f32}, std::pair{"bf16", Precision::bf16},
+                                        std::pair{"f16", Precision::f16}, std::pair{"fp8", Precision::fp8}})
+    if (word == name) return precision;
+  throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32, bf16, f16 or fp8", word));
+}
+
 }  // namespace
 
 ModelOptions read_model_options(const po::variables_map& values, const std::string& model) {
@@ -56,17 +64,16 @@ ModelOptions read_model_options(const po::variables_map& values, const std::stri
   options.path = model;
   options.dtype = values["dtype"].as<std::string>();
   if (options.dtype == "auto") options.dtype = automatic_dtype(values["device"].as<std::string>());
-  if (options.dtype != "f32" && options.dtype != "bf16" && options.dtype != "f16")
-    throw UsageError(fmt::format("--dtype: found '{}', expected auto, f32, bf16 or f16", options.dtype));
-  options.precision = options.dtype == "bf16"  ? Precision::bf16
-                      : options.dtype == "f16" ? Precision::f16
-                                               : Precision::f32;
+  options.precision = parse_precision(options.dtype);
   options.weights = read_weight_formats(values, false)[0];
   const std::string in_memory = values["weights-in-memory"].as<std::string>();
   if (in_memory != "prepared" && in_memory != "quantised")
     throw UsageError(
         fmt::format("--weights-in-memory: found '{}', expected prepared or quantised", in_memory));
   options.in_memory = in_memory == "quantised" ? WeightsInMemory::quantised : WeightsInMemory::prepared;
+  if (options.in_memory == WeightsInMemory::quantised && options.precision == Precision::fp8)
+    throw UsageError("--weights-in-memory quantised keeps the file's weights, --dtype fp8 rounds them anew",
+                     "--dtype bf16 multiplies what is kept");
   if (values.count("ignore-config-key"))
     for (const std::string& key : values["ignore-config-key"].as<std::vector<std::string>>())
       options.ignored.allowed.insert(key);

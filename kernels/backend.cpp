@@ -88,6 +88,7 @@ void Backend::embed(Tensor out, Tensor table, std::span<const std::int32_t> ids)
 
 std::unique_ptr<Weight> Backend::keep_weight(std::vector<RawRow> rows, std::int64_t k, Precision precision) {
   const PhaseScope scope(Phase::load);
+  if (precision == Precision::fp8) fail("keep_weight: fp8 rounds rows anew, expected f32, bf16 or f16");
   for (const RawRow& row : rows)
     if (k % info(row.dtype).block_values != 0)
       fail("keep_weight: rows of {} values of {}, expected whole blocks of {}", k, name(row.dtype),

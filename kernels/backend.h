@@ -26,10 +26,17 @@
 namespace sonde {
 
 // Precision of a GEMM's inputs: bf16 rounds weights and activations to bfloat16 (to nearest even) and
-// accumulates in float, on a CPU with bf16 dot products and on one without; f16 does so to half, on devices.
-enum class Precision : std::uint8_t { f32, bf16, f16 };
+// accumulates in float, on a CPU with bf16 dot products and on one without; f16 does so to half, on devices;
+// fp8, on devices from compute capability 8.9 on, to e4m3 (arXiv:2209.05433) times a scale for each row of
+// both operands, the row's largest magnitude / 448.
+enum class Precision : std::uint8_t { f32, bf16, f16, fp8 };
 inline DType dtype_of(Precision precision) {
-  return precision == Precision::f32 ? DType::f32 : precision == Precision::bf16 ? DType::bf16 : DType::f16;
+  constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f16, DType::e4m3};
+  return kTypes[static_cast<std::size_t>(precision)];
+}
+// Bytes of a prepared weight [N, K], with its rows' scales; what a backend fills up is not counted.
+inline std::int64_t bytes_of_weight(Precision precision, std::int64_t n, std::int64_t k) {
+  return bytes_of(dtype_of(precision), n * k) + (precision == Precision::fp8 ? n * 4 : 0);
 }
 
 // A prepared weight [N, K]: packed for the backend's GEMM, opaque to callers.
@@ -135,7 +142,7 @@ class Backend {
   void dequantise(Tensor out /*f32 [n]*/, Tensor raw /*any dtype, n values*/);
   std::unique_ptr<Weight> prepare_weight(Tensor w /*f32 [N, K]*/, Precision precision);
   // The same bits as prepare_weight of the dequantised rows, without a copy of them: raw rows stay where they
-  // are (they must outlive the weight) and are expanded panel by panel in every GEMM.
+  // are (they must outlive the weight) and are expanded panel by panel in every GEMM. Not in fp8.
   std::unique_ptr<Weight> keep_weight(std::vector<RawRow> rows /*N*/, std::int64_t k, Precision precision);
 
   // ---- forward

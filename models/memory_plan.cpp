@@ -20,7 +20,6 @@ Part stacked_as(Part part) {
 
 void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpec& spec,
                  const TensorShard& shard, const Stage& stage, const LoadOptions& options) {
-  const std::int64_t value = bytes_of(dtype_of(options.precision), 1);
   std::map<std::tuple<int, int, Part>, std::int64_t> weights;  // layer, expert, part: bytes
   for (const TensorRow& row : tensors_of(files, spec)) {
     if (!stage.has(row, spec)) continue;
@@ -28,9 +27,11 @@ void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpe
     const DType dtype = tensor.view.dtype;
     const Slab slab = shard.slab(row);
     const std::int64_t count = slab.row_count() * slab.columns.size();
+    const Precision precision = precision_of(row.part, row.expert, options.precision);
     const bool kept = options.in_memory == WeightsInMemory::quantised && is_quantised(dtype) &&
                       slab.columns.size() % info(dtype).block_values == 0;
-    const std::int64_t prepared = kept ? bytes_of(dtype, count) : count * value;
+    const std::int64_t prepared =
+        kept ? bytes_of(dtype, count) : bytes_of_weight(precision, slab.row_count(), slab.columns.size());
     if (row.part == Part::embed) {
       if (stage.first()) plan.tables += bytes_of(dtype, count);
       if (options.run.head && stage.last() && spec.tied_head) weights[{-1, -1, Part::head}] += prepared;
@@ -48,14 +49,18 @@ void add_weights(DeviceMemoryPlan& plan, const ModelFiles& files, const ModelSpe
   }
 }
 
-// What ops keep beside the tensors they are given: operands in 16 bits, blocks of a weight expanded.
+// What ops keep beside the tensors they are given: operands in 16 bits, blocks of a weight expanded, sums in
+// fp8 of widths that cuBLASLt takes filled up alone.
 std::int64_t ops_own(const DeviceMemoryPlan& plan) {
   return std::min<std::int64_t>(std::int64_t{96} << 20, 3 * plan.largest) + (std::int64_t{8} << 20);
 }
-std::int64_t ops_own_of_token(const ModelSpec& s) {
+std::int64_t ops_own_of_token(const ModelSpec& s, Precision precision) {
+  const std::int64_t qkv = (s.n_heads + 2 * s.n_kv_heads) * s.d_head;
+  const bool filled_up = precision == Precision::fp8 && (s.d_model | qkv | s.d_mlp) % 16 != 0;
+  const std::int64_t sums = filled_up ? 4 * (std::max({s.d_model, qkv, 2 * s.d_mlp}) + 15) : 0;
   const std::int64_t widest = std::max(
       {s.d_model, s.n_heads * s.d_head, s.d_mlp, s.n_experts > 0 ? s.experts_per_token * s.d_expert : 0});
-  return 2 * widest + 4 * s.n_experts + 2 * (s.n_heads + 2 * s.n_kv_heads) * (s.d_head + 16);
+  return sums + 2 * widest + 4 * s.n_experts + 2 * (s.n_heads + 2 * s.n_kv_heads) * (s.d_head + 16);
 }
 
 std::string size(std::int64_t bytes) {
@@ -85,8 +90,8 @@ DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, c
   // Two buffers of captured rows are as wide as the widest point.
   const std::int64_t widest = std::max({(spec.n_heads + 2 * spec.n_kv_heads) * spec.d_head, spec.d_model,
                                         spec.d_mlp, spec.n_experts > 0 ? spec.d_expert : 0});
-  plan.token =
-      Transformer::workspace_bytes(spec, 1, backend.device()) + ops_own_of_token(spec) + 2 * 4 * widest;
+  plan.token = Transformer::workspace_bytes(spec, 1, backend.device()) +
+               ops_own_of_token(spec, options.precision) + 2 * 4 * widest;
   const std::int64_t others = plan.tables + run.fixed + ops_own(plan) +
                               (run.logits && stage.last() ? 3 * Transformer::logits_bytes(spec) : 0);
   plan.run = others - plan.tables + run.tokens * plan.token;

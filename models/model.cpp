@@ -37,15 +37,16 @@ class Builder {
     if (rows.empty()) return nullptr;
     const Part part = rows[0]->part;
     const bool linear = is_block_linear(part);
+    const Precision precision = precision_of(part, expert, options_.precision);
     if (options_.in_memory == WeightsInMemory::quantised &&
         (linear || part == Part::head || part == Part::embed))
       if (auto kept = keep(rows)) return kept;
     const Share columns = model_.shard.slab(*rows[0]).columns;
     if (options_.weights == WeightFormat::as_stored || !linear)
-      return backend_.prepare_weight(stack(rows, columns).view, options_.precision);
+      return backend_.prepare_weight(stack(rows, columns).view, precision);
     const OwnedTensor w = stack(rows, {0, rows[0]->shape[1]});  // scales are of whole rows
     fake_quantise(w.view, options_.weights);
-    return backend_.prepare_weight(w.view.slice_columns(columns.begin, columns.size()), options_.precision);
+    return backend_.prepare_weight(w.view.slice_columns(columns.begin, columns.size()), precision);
   }
 
   BlockWeights block(int l) {

@@ -391,4 +391,9 @@ bool is_block_linear(Part part) {
   return std::ranges::find(kLinear, part) != kLinear.end();
 }
 
+Precision precision_of(Part part, int expert, Precision asked) {
+  const bool own = is_block_linear(part) && expert < 0;
+  return asked == Precision::fp8 && !own ? Precision::bf16 : asked;
+}
+
 }  // namespace sonde

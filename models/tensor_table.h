@@ -124,6 +124,9 @@ void check_tensors(const ModelFiles& files, const std::vector<TensorRow>& table,
 
 // Linear layers of the blocks: what --weights quantises and what gemm_fraction counts.
 bool is_block_linear(Part part);
+// What a weight is prepared as: fp8 is for the blocks' own products, heads, routers and experts are bf16
+// then.
+Precision precision_of(Part part, int expert /*-1: not an expert's*/, Precision asked);
 bool is_norm(Part part);  // weights around 1
 
 }  // namespace sonde

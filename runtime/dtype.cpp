@@ -12,9 +12,9 @@ constexpr DTypeInfo kDTypes[] = {
     {"i64", 1, 8},      {"u64", 1, 8},      {"bool", 1, 1},     {"q4_0", 32, 18},   {"q4_1", 32, 20},
     {"q5_0", 32, 22},   {"q5_1", 32, 24},   {"q8_0", 32, 34},   {"q2_k", 256, 84},  {"q3_k", 256, 110},
     {"q4_k", 256, 144}, {"q5_k", 256, 176}, {"q6_k", 256, 210}, {"iq4_nl", 32, 18}, {"iq4_xs", 256, 136},
-    {"mxfp4", 32, 17},
+    {"mxfp4", 32, 17},  {"e4m3", 1, 1},
 };
-static_assert(std::size(kDTypes) == static_cast<std::size_t>(DType::mxfp4) + 1);
+static_assert(std::size(kDTypes) == static_cast<std::size_t>(DType::e4m3) + 1);
 
 }  // namespace
 

@@ -39,6 +39,7 @@ enum class DType : std::uint8_t {
   iq4_nl,
   iq4_xs,
   mxfp4,
+  e4m3,  // 4 bits of exponent, 3 of mantissa, to 448 (arXiv:2209.05433)
 };
 
 struct DTypeInfo {

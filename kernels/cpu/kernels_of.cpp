@@ -19,9 +19,9 @@ const KernelTable& kernels_of(CpuPath path) {
 const GemmKernel& gemm_kernel_of(CpuPath path, Precision precision) {
   const KernelTable& kernels = kernels_of(path);
   if (precision == Precision::f32) return kernels.f32;
-  if (precision == Precision::f16)
-    fail_hint("--dtype bf16 or f32 run here; f16 is for --device cuda and emulated",
-              "--dtype f16: the CPU multiplies f32 and bf16");
+  if (precision != Precision::bf16)
+    fail_hint("--dtype bf16 or f32 run here; f16 and fp8 are for --device cuda and emulated",
+              "--dtype {}: the CPU multiplies f32 and bf16", precision == Precision::f16 ? "f16" : "fp8");
   return path == CpuPath::avx512_bf16 ? kernels.bf16_dot : kernels.bf16;
 }
 

@@ -180,9 +180,9 @@ void GpuBackend::do_attention(Tensor z, Tensor q, Tensor k, Tensor v, const Docu
                               const KeyRanges& keys, const AttentionSpec& spec) {
   const std::int64_t sequences = static_cast<std::int64_t>(documents.starts.size()) - 1;
   if (spec.precision != Precision::f32 && flash_width(q.dim(2)) > 0 && q.rows() >= 4 * sequences) {
-    if (spec.precision == Precision::bf16)
-      return attention_on_tensor_cores<gpu::bf16>(z, q, k, v, documents, keys, spec);
-    return attention_on_tensor_cores<gpu::f16>(z, q, k, v, documents, keys, spec);
+    if (spec.precision == Precision::f16)
+      return attention_on_tensor_cores<gpu::f16>(z, q, k, v, documents, keys, spec);
+    return attention_on_tensor_cores<gpu::bf16>(z, q, k, v, documents, keys, spec);
   }
   if (q.dim(2) <= kTiledWidest && q.rows() >= 4 * sequences)
     return attention_in_tiles(z, q, k, v, documents, keys, spec);

@@ -84,13 +84,15 @@ Blas::~Blas() {
 std::size_t Blas::version() const { return library_->cublasLtGetVersion(); }
 
 // The heuristics count on addresses that are multiples of 256 bytes; 16 bytes are what the fast kernels load.
+// Of e4m3 all kernels ask for n and k in multiples of 16.
 bool Blas::takes(const Operands& o) {
   const auto aligned = [](const void* p, std::uintptr_t to) {
     return reinterpret_cast<std::uintptr_t>(p) % to == 0;
   };
-  const std::int64_t step = o.dtype == DType::f32 ? 4 : 8;
+  const std::int64_t step = o.dtype == DType::f32 ? 4 : o.dtype == DType::e4m3 ? 16 : 8;
   return aligned(o.y, 256) && aligned(o.x, 256) && aligned(o.w, 256) && aligned(o.bias, 16) &&
-         o.k % step == 0 && o.x_stride % step == 0 && o.y_stride % 4 == 0 && o.n % 4 == 0;
+         o.k % step == 0 && o.x_stride % step == 0 && o.y_stride % 4 == 0 &&
+         o.n % (o.dtype == DType::e4m3 ? 16 : 4) == 0;
 }
 
 // What ran before for such operands, if the library still takes it; else its first proposal, which is kept.
@@ -137,11 +139,14 @@ void Blas::linear(const Operands& o) {
   if (plan.desc == nullptr) {
     const cudaDataType type = o.dtype == DType::f32    ? CUDA_R_32F
                               : o.dtype == DType::bf16 ? CUDA_R_16BF
-                                                       : CUDA_R_16F;
+                              : o.dtype == DType::f16  ? CUDA_R_16F
+                                                       : CUDA_R_8F_E4M3;
     const auto n = static_cast<std::uint64_t>(o.n), k = static_cast<std::uint64_t>(o.k),
                rows = static_cast<std::uint64_t>(o.rows);
     check_blas(lt.cublasLtMatmulDescCreate(&plan.desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
                "describing a product");
+    // CUBLASLT_MATMUL_DESC_FAST_ACCUM stays off, as it is by default: with it products of e4m3 are added up
+    // in the tensor cores alone, whose sums keep some 14 bits (arXiv:2412.19437, section 3.3.2).
     const cublasOperation_t transposed = CUBLAS_OP_T;
     check_blas(lt.cublasLtMatmulDescSetAttribute(plan.desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
                                                  sizeof transposed),

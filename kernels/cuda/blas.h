@@ -1,5 +1,5 @@
-// y = x w' (+ bias) by cuBLASLt: float without TF32, or operands of 16 bits with float sums. The library is
-// opened when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each
+// y = x w' (+ bias) by cuBLASLt: float without TF32, or operands of 16 or 8 bits with float sums. The library
+// is opened when a GPU is first used, so that nobody else pays for its half gigabyte; the algorithm of each
 // shape is chosen once, for all runs on such a GPU.
 #pragma once
 
@@ -29,7 +29,7 @@ class Blas {
     const void* w;      // [n, k] contiguous, of the same type
     const float* bias;  // [n] or null
     std::int64_t rows, n, k;
-    DType dtype;  // f32, bf16 or f16
+    DType dtype;  // f32, bf16, f16 or e4m3
   };
   // Whether the library takes such operands: their addresses and strides.
   static bool takes(const Operands& o);

@@ -18,6 +18,7 @@ struct SumOf {
 };
 struct MaxOf {  // of floats: NaN is left out
   GPU_DEV float operator()(float a, float b) const { return fmaxf(a, b); }
+  GPU_DEV unsigned operator()(unsigned a, unsigned b) const { return a > b ? a : b; }
   GPU_DEV unsigned long long operator()(unsigned long long a, unsigned long long b) const {
     return a > b ? a : b;
   }

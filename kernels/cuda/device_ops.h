@@ -17,6 +17,7 @@ inline const char* gpu_error_detail() { return ""; }  // the emulation's twin kn
 }  // namespace sonde::cuda
 
 #ifdef __CUDACC__
+#include <cuda_fp8.h>
 #define GPU_DEV __device__ __forceinline__
 #define GPU_SHARED(T, name) __shared__ std::type_identity_t<T> name
 #define GPU_DYN_SMEM(name) extern __shared__ __align__(128) unsigned char name[]
@@ -126,6 +127,15 @@ GPU_DEV std::uint32_t float_to_tf32(float x) {
   std::uint32_t r;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
   return r;
+}
+
+// Two values of e4m3, the first in the lower byte: to nearest even, beyond 448 saturated. Instructions from
+// sm_89 on, a page of them before.
+GPU_DEV std::uint16_t to_e4m3x2(float low, float high) {
+  return __nv_cvt_float2_to_fp8x2(make_float2(low, high), __NV_SATFINITE, __NV_E4M3);
+}
+GPU_DEV float2 from_e4m3x2(std::uint16_t pair) {
+  return __half22float2(__half2(__nv_cvt_fp8x2_to_halfraw2(pair, __NV_E4M3)));
 }
 
 // 2^x and tanh by the special function unit; exp2f spends a hundred instructions on subnormals.

@@ -28,6 +28,7 @@ GpuBackend::GpuBackend(int ordinal, const std::filesystem::path& algorithms)
   cudaDeviceProp properties;
   check(cudaGetDeviceProperties(&properties, ordinal), "asking for the GPU's properties");
   gpu_ = properties.name;
+  compute_ = properties.major * 10 + properties.minor;
   blas_ = std::make_unique<Blas>(stream_, memory_, gpu_, algorithms);
   name_ =
       fmt::format("{}:{} {} (sm_{}{}, {:.1f} GiB)", name(kDevice), ordinal, properties.name, properties.major,

@@ -105,6 +105,8 @@ class GpuBackend : public Backend {
   // y [T, n], y_stride floats apart, of a weight [n, K] of f32, bf16 or f16, to which x is rounded
   void product(float* y, std::int64_t y_stride, Tensor x, const void* w, const float* bias, std::int64_t n,
                DType dtype);
+  // y = x w' + bias of a weight in e4m3 (fp8.h), to which the rows of x are rounded
+  void linear_fp8(Tensor y, Tensor x, const std::byte* weight, Tensor bias);
   void upload_rows(Tensor device, Tensor host);
   // A weight made on the device: there, or on the host where its like are limited.
   std::unique_ptr<Weight> placed(GpuWeight weight);
@@ -121,7 +123,7 @@ class GpuBackend : public Backend {
                                  const KeyRanges& keys, const AttentionSpec& spec);
 
   std::string name_, gpu_;
-  int ordinal_;
+  int ordinal_, compute_;  // capability: 90 is 9.0
   Stream stream_;
   std::shared_ptr<DeviceMemory> memory_, pinned_;
   Uploader uploader_;

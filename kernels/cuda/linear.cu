@@ -6,6 +6,7 @@
 // byte or a float at a time, an eighth of each sector wanted). FLOPs: 2 T N K. Bytes at least: the weight
 // once, x and y once; decode is bound by the weight's bytes, which is why blocks of 4 bits are expanded in
 // registers there and nowhere else; x comes from L1 for each column.
+#include "kernels/cuda/fp8.h"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/weight.h"
 
@@ -104,7 +105,14 @@ void GpuBackend::product(float* y, std::int64_t y_stride, Tensor x, const void* 
 std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precision) {
   const DType dtype = dtype_of(precision);
   const std::int64_t n = w.dim(0), k = w.dim(1);
-  Buffer memory = allocate(std::max<std::int64_t>(1, bytes_of(dtype, n * k)));
+  const bool fp8 = precision == Precision::fp8;
+  if (fp8 && compute_ < 89)
+    fail_hint("--dtype bf16 runs there",
+              "--dtype fp8: {} has compute capability {}.{}, expected at least 8.9", name_, compute_ / 10,
+              compute_ % 10);
+  Fp8Rows scaled{up_to_16(n), k};
+  Buffer memory = allocate(std::max<std::int64_t>(1, fp8 ? scaled.bytes() : bytes_of(dtype, n * k)));
+  scaled.memory = memory.data();
   if (dtype == DType::f32) {
     upload_rows(memory.tensor(DType::f32, {n, k}), w);
   } else {  // as float first, some rows at a time
@@ -112,8 +120,11 @@ std::unique_ptr<Weight> GpuBackend::do_prepare_weight(Tensor w, Precision precis
         std::max<std::int64_t>(1, (std::int64_t{1} << 24) / std::max<std::int64_t>(1, k));
     for (std::int64_t first = 0; first < n; first += at_once) {
       const std::int64_t rows = std::min(at_once, n - first);
-      const Tensor all = memory.tensor(dtype, {n, k});
-      do_cast(all.slice_rows(first, rows), on_device(w.slice_rows(first, rows), scratch_));
+      const Tensor some = on_device(w.slice_rows(first, rows), scratch_);
+      if (fp8)
+        round_to_fp8(stream_, scaled, first, some);
+      else
+        do_cast(memory.tensor(dtype, {n, k}).slice_rows(first, rows), some);
     }
   }
   return placed({k, precision, {{0, n, dtype, 0}}, std::move(memory)});
@@ -157,6 +168,7 @@ void GpuBackend::do_linear(Tensor y, Tensor x, const Weight& weight, Tensor bias
   const DType dtype = dtype_of(w->precision());
   if (rows == 0) return;
   const std::byte* all = w->fetch();
+  if (w->precision() == Precision::fp8) return linear_fp8(y, x, all, bias);
   for (std::size_t i = 0; i < w->segments().size(); ++i) {
     const GpuWeight::Segment& s = w->segments()[i];
     const std::byte* data = all + s.offset;

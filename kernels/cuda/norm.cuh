@@ -16,18 +16,6 @@ template <bool kFour, class F>
 GPU_DEV void each_column(std::int64_t n, F f) {
   each_column<kFour>(n, threadIdx.x, blockDim.x, f);
 }
-template <bool kFour>
-GPU_DEV float4 load(const float* p) {
-  if constexpr (kFour) return load4(p);
-  return {*p, 0, 0, 0};
-}
-template <bool kFour>
-GPU_DEV void store(float* p, float4 v) {
-  if constexpr (kFour)
-    store4(p, v);
-  else
-    *p = v.x;
-}
 
 struct Moments {
   float mean, scale;

@@ -34,6 +34,20 @@ GPU_DEV void store4(float* p, float4 v) {
   stg128(p, uint4{__float_as_uint(v.x), __float_as_uint(v.y), __float_as_uint(v.z), __float_as_uint(v.w)});
 }
 
+// Four values side by side, or the first of them alone.
+template <bool kFour>
+GPU_DEV float4 load(const float* p) {
+  if constexpr (kFour) return load4(p);
+  return {*p, 0, 0, 0};
+}
+template <bool kFour>
+GPU_DEV void store(float* p, float4 v) {
+  if constexpr (kFour)
+    store4(p, v);
+  else
+    *p = v.x;
+}
+
 // F: float f(row, a, b); kReads: of a and b, how many are read.
 template <int kReads, bool kFour, class F>
 __global__ void map_rows(Rows y, Rows a, Rows b, std::int64_t rows, std::int64_t width, F f) {

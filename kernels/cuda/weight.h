@@ -1,5 +1,5 @@
-// A weight [N, K]: as float, bfloat16 or half, or as the blocks that a file has; on the device, or on the
-// host and copied for each use.
+// A weight [N, K]: as float, bfloat16 or half, as e4m3 with scales (fp8.h), or as the blocks that a file has;
+// on the device, or on the host and copied for each use.
 #pragma once
 
 #include <vector>

@@ -25,7 +25,7 @@ struct Config {
   bool protect = false;  // device memory faults when the host touches it
   bool strict = true;    // collectives of a warp must be one call in the source, made by whole masks
   bool trace = false;    // trace build: count sectors and bank conflicts
-  int compute = 80;      // compute capability: 80 or 90, decides the limits
+  int compute = 90;      // compute capability: 80 or 90, decides the limits and whether there is fp8
   int devices = 1;
   int driver = 13000;        // the CUDA version that the driver knows; 0: no driver
   std::int64_t network = 0;  // collectives after which it is lost; 0: it lasts

@@ -1,4 +1,4 @@
-// What the emulated GPU has room for: an A100's limits, or an H100's with compute=90.
+// What the emulated GPU has room for: an H100's limits, or an A100's with compute=80.
 #pragma once
 
 #include <cstddef>

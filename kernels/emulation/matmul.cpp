@@ -39,15 +39,6 @@ SONDE_WIDE void dot_strands(float* sums /*[4, kLanes]*/, const float* x, const f
 
 std::int64_t size_of(cudaDataType_t type) { return type == CUDA_R_32F ? 4 : type == CUDA_R_8F_E4M3 ? 1 : 2; }
 
-// e4m3: 4 bits of exponent, bias 7, 3 of mantissa, no infinities (arXiv:2209.05433)
-float from_e4m3(std::uint8_t bits) {
-  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
-  const float magnitude = (bits & 127) == 127 ? std::nanf("")
-                          : exponent == 0     ? std::ldexp(static_cast<float>(mantissa), -9)
-                                              : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
-  return bits & 128 ? -magnitude : magnitude;
-}
-
 float load(cudaDataType_t type, const std::byte* at) {
   std::uint16_t half;
   float value;

@@ -12,10 +12,10 @@ namespace {
 // The makers' data sheets: dense tensor cores, SXM boards (L40S: PCIe), NVLink one way.
 constexpr std::int64_t kGB = 1000000000;
 constexpr std::array kGpus = {
-    GpuKind{"A100", 80 * kGB, 312e12, 19.5e12, 2.039e12, 300e9},
-    GpuKind{"H100", 80 * kGB, 989e12, 67e12, 3.35e12, 450e9},
-    GpuKind{"H200", 141 * kGB, 989e12, 67e12, 4.8e12, 450e9},
-    GpuKind{"L40S", 48 * kGB, 362e12, 91.6e12, 0.864e12, 32e9},
+    GpuKind{"A100", 80 * kGB, 0, 312e12, 19.5e12, 2.039e12, 300e9},
+    GpuKind{"H100", 80 * kGB, 1979e12, 989e12, 67e12, 3.35e12, 450e9},
+    GpuKind{"H200", 141 * kGB, 1979e12, 989e12, 67e12, 4.8e12, 450e9},
+    GpuKind{"L40S", 48 * kGB, 733e12, 362e12, 91.6e12, 0.864e12, 32e9},
 };
 
 constexpr const char* kAssumed = "assumed";
@@ -51,17 +51,25 @@ const GpuKind& find_gpu(const std::string& wanted) {
 }
 
 Machine gpu_machine(const GpuKind& kind, Precision precision) {
-  const bool bf16 = precision != Precision::f32;
-  const double peak = bf16 ? kind.bf16 : kind.f32, fraction = bf16 ? 0.5 : 0.7, attends = bf16 ? 0.25 : 0.3;
-  const std::string sheet = fmt::format("{}'s {:g} TFLOP/s in {} (data sheet)", kind.name, peak * 1e-12,
-                                        bf16 ? "bf16" : "f32"),
-                    memory = fmt::format("{}'s {:g} TB/s (data sheet)", kind.name, kind.bandwidth * 1e-12);
+  if (precision == Precision::fp8 && kind.fp8 == 0)
+    throw UsageError(fmt::format("--dtype fp8: {}s have none", kind.name), "--dtype bf16 runs there");
+  const bool f32 = precision == Precision::f32, fp8 = precision == Precision::fp8;
+  const double attention_peak = f32 ? kind.f32 : kind.bf16, peak = fp8 ? kind.fp8 : attention_peak,
+               fraction = f32 ? 0.7 : 0.5, attends = f32 ? 0.3 : 0.25;
+  const auto sheet = [&](double flops, const char* type) {
+    return fmt::format("{}'s {:g} TFLOP/s in {} (data sheet)", kind.name, flops * 1e-12, type);
+  };
+  const std::string memory = fmt::format("{}'s {:g} TB/s (data sheet)", kind.name, kind.bandwidth * 1e-12);
   Machine m;
   m.name = std::string(kind.name);
   m.gpu = true;
   m.memory = kind.memory;
-  m.products = {"products", peak * fraction, "FLOP/s", of(fraction, sheet)};
-  m.attention = {"attention", peak * attends, "FLOP/s", of(attends, sheet)};
+  m.products = {"products", peak * fraction, "FLOP/s",
+                of(fraction, sheet(peak, fp8   ? "fp8"
+                                         : f32 ? "f32"
+                                               : "bf16"))};
+  m.attention = {"attention", attention_peak * attends, "FLOP/s",
+                 of(attends, sheet(attention_peak, f32 ? "f32" : "bf16"))};
   m.attention_query = {"attention, a query", 0, "s a head", "assumed: nothing beside the FLOPs"};
   m.rows = {"norms, sums", kind.bandwidth * 0.6, "B/s", of(0.6, memory)};
   m.weights = {"weights, read", kind.bandwidth * 0.8, "B/s", of(0.8, memory)};

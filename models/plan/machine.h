@@ -44,8 +44,9 @@ struct Machine {
 
 struct GpuKind {
   std::string_view name;
-  std::int64_t memory;                // bytes
-  double bf16, f32, bandwidth, link;  // FLOP/s dense, FLOP/s without TF32, bytes/s, bytes/s one way
+  std::int64_t memory;  // bytes
+  // FLOP/s dense (0: it has no fp8), FLOP/s without TF32, bytes/s, bytes/s one way
+  double fp8, bf16, f32, bandwidth, link;
 };
 std::span<const GpuKind> gpu_kinds();
 const GpuKind& find_gpu(const std::string& name);  // UsageError lists the known

@@ -94,25 +94,26 @@ ModelSpec tensor_share(const ModelSpec& spec, std::int64_t tensor) {
 
 std::int64_t weight_bytes(const ModelSpec& spec, const MemoryOptions& options, std::int64_t tensor,
                           const Stage& stage, bool head) {
-  const std::int64_t prepared = bytes_of(dtype_of(options.precision), 1);
   const ModelSpec share = tensor_share(spec, tensor);
   std::int64_t bytes = 0;
-  const auto linear = [&](std::int64_t rows, std::int64_t columns) {
+  const auto linear = [&](Precision precision, std::int64_t rows, std::int64_t columns) {
     constexpr double kRow = sizeof(RawRow);
     const double kept = kRow + (options.gpu ? options.kept_bytes * static_cast<double>(columns) : 0),
-                 expanded = static_cast<double>(prepared * columns);
+                 expanded = static_cast<double>(bytes_of_weight(precision, 1, columns));
     return static_cast<std::int64_t>(static_cast<double>(rows) *
                                      (options.kept * kept + (1 - options.kept) * expanded));
   };
   for (const TensorRow& row : name_tensors(share, gguf_names())) {
     if (row.part == Part::embed || row.part == Part::head || !stage.has(row, spec)) continue;
     const std::int64_t values = row.shape[0] * (row.shape.size() > 1 ? row.shape[1] : 1);
+    const Precision precision = precision_of(row.part, row.expert, options.precision);
     if (row.part == Part::router)
-      bytes += spec.n_experts * spec.d_model * prepared;  // every rank routes
+      bytes += bytes_of_weight(precision, spec.n_experts, spec.d_model);  // every rank routes
     else
-      bytes += is_block_linear(row.part) ? linear(row.shape[0], row.shape[1]) : values * 4;
+      bytes += is_block_linear(row.part) ? linear(precision, row.shape[0], row.shape[1]) : values * 4;
   }
-  return bytes + (head ? linear(share.vocab, spec.d_model) : 0);
+  const Precision of_head = precision_of(Part::head, -1, options.precision);
+  return bytes + (head ? linear(of_head, share.vocab, spec.d_model) : 0);
 }
 
 std::int64_t embedding_load(const ModelSpec& spec, Precision precision) {

@@ -117,7 +117,7 @@ TEST_F(Bugs, UninitialisedAccumulator) {
 TEST_F(Bugs, SharedMemoryThatDoesNotFit) {
   DeviceArray<int> out(256);
   // dynamic and static together, which only the kernel knows: at run time
-  fails(cudaErrorInvalidValue, "shared memory do not fit", bugs::missing_barrier<true>, 1, 256, 163 << 10,
+  fails(cudaErrorInvalidValue, "shared memory do not fit", bugs::missing_barrier<true>, 1, 256, 227 << 10,
         out.data());
 }
 

@@ -197,6 +197,7 @@ TEST_F(StreamErrors, Launches) {
   EXPECT_EQ(launch(1, dim3(1, 1, 65)), cudaErrorInvalidConfiguration);
   EXPECT_EQ(launch(0, 32), cudaErrorInvalidConfiguration);
   EXPECT_EQ(launch(dim3(1, 65536), 32), cudaErrorInvalidConfiguration);
+  emulation::config().compute = 80;
   EXPECT_EQ(launch(1, 32, 163 << 10), cudaSuccess);
   EXPECT_EQ(launch(1, 32, (163 << 10) + 1), cudaErrorInvalidValue);
   emulation::config().compute = 90;
@@ -264,7 +265,7 @@ TEST_F(StreamErrors, Devices) {
   EXPECT_EQ(cudaSetDevice(1), cudaErrorInvalidDevice);
   cudaDeviceProp properties;
   ASSERT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
-  EXPECT_EQ(properties.sharedMemPerBlockOptin, std::size_t{163} << 10);
+  EXPECT_EQ(properties.sharedMemPerBlockOptin, std::size_t{227} << 10);
   emulation::config().devices = 0;
   count = -1;
   EXPECT_EQ(cudaGetDeviceCount(&count), cudaErrorNoDevice);

@@ -67,6 +67,12 @@ TEST(Plan, WeightsOfARank) {
   EXPECT_EQ(weight_bytes(spec, bf16, 1, all, false), 2 * kLinear + 4 * kNorms);
   EXPECT_EQ(weight_bytes(spec, bf16, 1, all, true), 2 * kLinear + 4 * kNorms + 2 * kVocabulary);
   EXPECT_EQ(weight_bytes(spec, bf16, 4, all, false), 2 * kLinear / 4 + 4 * kNorms);
+  // fp8: a byte a value and a scale a row, 43008 rows a layer; the head in bf16.
+  MemoryOptions fp8 = bf16;
+  fp8.precision = Precision::fp8;
+  EXPECT_EQ(weight_bytes(spec, fp8, 1, all, true), kLinear + 32 * 4 * 43008 + 4 * kNorms + 2 * kVocabulary);
+  EXPECT_EQ(gpu_machine(find_gpu("h100"), Precision::fp8).products.value, 0.5 * 1979e12);
+  EXPECT_THROW(gpu_machine(find_gpu("a100"), Precision::fp8), UsageError);
   // Half of the layers; the last stage has the final norm.
   EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 0, 2, no_head), false), kLinear + 4 * 2 * 16 * 4096);
   EXPECT_EQ(weight_bytes(spec, bf16, 1, Stage::of(spec, 1, 2, no_head), false),

@@ -120,6 +120,23 @@ def main(tmp):
             close(cpu[name], found[name], 5e-3, f"f16 {name}")
     refused = run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "f16", "--out", half + "2", device="cpu", code=1)
     assert "--dtype f16" in refused.stderr and "HINT" in refused.stderr, refused.stderr
+    # fp8: so do 4 bits of it; a store of another type is not resumed.
+    rounded = os.path.join(tmp, "fp8")
+    fp8 = ("extract", model, "--ids", ids, "--sites", SITES, "--edits", edits, "--out", rounded, "--dtype")
+    run(*fp8, "fp8", device=DEVICE)
+    found = datasets(rounded)
+    for name in cpu:
+        if cpu[name].dtype.kind == "f" and not name.startswith("statistics"):
+            close(cpu[name], found[name], 0.2, f"fp8 {name}")
+    manifest = json.load(open(os.path.join(rounded, "manifest.json")))
+    assert f"{DEVICE}-e4m3" in json.dumps(manifest) and '"fp8"' in json.dumps(manifest)
+    assert "dtype" in run(*fp8, "bf16", device=DEVICE, code=1).stderr
+    for device, emulation, word in (("cpu", "", "f32 and bf16"), ("emulated", "compute=80", "8.0, expected at least 8.9")):
+        refused = run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "fp8", "--out", rounded + "2", device=device,
+                      emulation=emulation, code=1).stderr
+        assert "--dtype fp8" in refused and word in refused and "HINT" in refused and refused.count("\n") == 1, refused
+    run("extract", model, "--ids", ids, "--sites", SITES, "--dtype", "fp8", "--weights-in-memory", "quantised", "--out", rounded + "2",
+        device="emulated", code=2)
     for a, b in zip(*(lines(os.path.join(out[d], "scores.jsonl")) for d in out)):
         for key, value in a.items():
             if isinstance(value, float):
@@ -146,7 +163,7 @@ def main(tmp):
 
     # Less memory than the weights take: some stay on the host, and no bit changes. Less still is refused at the start.
     large = tiny_model.write(os.path.join(tmp, "large"), hidden_size=256, intermediate_size=1024, num_hidden_layers=6, head_dim=32)
-    for dtype, memory in (("f32", 70), ("bf16", 60)):
+    for dtype, memory in (("f32", 70), ("bf16", 60), ("fp8", 54)):
         stores = [os.path.join(tmp, f"large-{dtype}-{m}") for m in (1000, memory)]
         for store, m in zip(stores, (1000, memory)):
             said = run("extract", large, "--ids", ids, "--sites", "blocks.*.hook_resid_post", "--dtype", dtype, "--out", store, device="emulated",

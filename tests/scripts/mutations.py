@@ -20,6 +20,7 @@ ATTENTION = "Paths/Attention.MatchesTheOracle/emulated"
 BF16 = "Paths/Attention.WithOperandsInBf16/emulated"
 NAN = "Paths/Attention.NanOfAKeyThatIsNotSeen*/emulated"
 CACHE = "Paths/Attention.TokenByTokenFromACache/emulated"
+FP8 = "Paths/Fp8.*/emulated"
 LINEAR = "Paths/Linear.MatchesTheOracle/emulated"
 NORM = "Paths/RowOps.NormsWholeFusedAndInSteps/emulated"
 HEADS = "Paths/RowOps.NormOfEachHead/emulated"
@@ -107,6 +108,18 @@ MUTATIONS = [
              "bias[0] : 0.0f);", LINEAR),
     Mutation("gemv_row_tail", "decode GEMV: the last column is left out", "linear.cu", "if (column >= n) return;",
              "if (column >= n - 1) return;", LINEAR),
+    Mutation("fp8_own_maximum", "fp8: each warp's own maximum is the row's", "fp8.cu",
+             "largest = block_reduce(largest, shared, MaxOf{});", "largest = warp_reduce(largest, MaxOf{});", FP8),
+    Mutation("fp8_maximum_tail", "fp8: the maximum of a row without its last value", "fp8.cu",
+             "const float4 v = four_of<kFour>(row, c, n); largest", "const float4 v = four_of<kFour>(row, c, n - 1); largest", FP8),
+    Mutation("fp8_scale_of_first_row", "fp8: every row of the block has the scale of its first", "fp8.cu",
+             "const float t = row_scales[r];", "const float t = row_scales[first];", FP8, in_ci=True),
+    Mutation("fp8_decode_scale", "fp8: decode takes the column's scale of another column", "fp8.cu",
+             "all * column_scales[column]", "all * column_scales[column / 2]", FP8),
+    Mutation("fp8_hides_infinity", "fp8: infinite values become 448", "fp8.cu", "largest < 0x7f800000u",
+             "largest <= 0x7f800000u", FP8),
+    Mutation("fp8_columns_filled_up", "fp8: what fills a row up is the next one's", "fp8.cu",
+             "return i < n ? row[i] : 0.0f;", "return row[i];", FP8),
     Mutation("map_tail", "maps: the last value of a row is left out", "rows.cuh", "for (std::int64_t c = first; c < width;",
              "for (std::int64_t c = first; c < width - 1;", SCALE, compiled="elementwise.cu", in_ci=True),
     Mutation("map_row_overrun", "maps: one row too many", "rows.cuh", "r < rows; r += gridDim.y) { float* to",

@@ -16,7 +16,7 @@ TEST(WeightStream, GivesTheBitsOfResidentWeights) {
   const auto before = emulation::config().streams;
   for (const auto streams : {emulation::Streams::eager, emulation::Streams::lazy, emulation::Streams::random})
     for (const std::int64_t limit : {INT64_MAX, std::int64_t{33 * 40 * 4}, std::int64_t{0}})
-      for (const Precision precision : {Precision::f32, Precision::bf16}) {
+      for (const Precision precision : {Precision::f32, Precision::bf16, Precision::fp8}) {
         emulation::config().streams = streams;
         const auto backend = make_emulated_backend();
         backend->limit_weights(limit);
@@ -38,8 +38,10 @@ TEST(WeightStream, GivesTheBitsOfResidentWeights) {
           backend->linear(results.back().tensor(DType::f32, {rows, shapes[i][0]}), x,
                           *weights[static_cast<std::size_t>(i)]);
         }
-        const bool first = expected.size() < 2 * std::size(order);  // resident, of both precisions
-        const std::size_t base = precision == Precision::f32 ? 0 : std::size(order);
+        const bool first = expected.size() < 3 * std::size(order);  // resident, of all precisions
+        const std::size_t base = std::size(order) * (precision == Precision::f32    ? 0
+                                                     : precision == Precision::bf16 ? 1
+                                                                                    : 2);
         for (std::size_t i = 0; i < std::size(order); ++i) {
           Buffer back;
           const Tensor y = backend->on_host(results[i].tensor(DType::f32, {rows, shapes[order[i]][0]}), back);

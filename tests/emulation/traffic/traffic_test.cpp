@@ -292,6 +292,25 @@ TEST_F(Hot, DecodeGemv) {
   }
 }
 
+TEST_F(Hot, Fp8) {
+  const std::int64_t N = 256, K = 2048;
+  const auto weight = gpu.prepare_weight(make.random({N, K}), Precision::fp8);
+  const Tensor bias = make.random({N});
+  const auto least = [&](std::int64_t rows) {  // the row is read again to be rounded
+    return Least{"round_rows", static_cast<double>(rows * (5 * K + 4)), static_cast<double>(3 * rows * K), 2};
+  };
+  for (const std::int64_t rows : {1, 3}) {
+    const Tensor x = make.random({rows, K}), y = make.random({rows, N});
+    const double r = static_cast<double>(rows), stored = static_cast<double>(N * (K + 8));
+    measure("GEMV fp8", fmt::format("{} x 2048 x 256", rows),
+            {least(rows), {"gemv_fp8", stored + r * (K + 4 * N), 2 * r * N * K, 1.1 * (1 + r)}},
+            [&] { gpu.linear(y, x, *weight, bias); });
+  }
+  const Tensor x = make.random({16, K}), y = make.random({16, N});
+  measure("product fp8", "16 x 2048 x 256", {least(16), {"scale_sums", 8.0 * 16 * N + 8 * N, 3.0 * 16 * N}},
+          [&] { gpu.linear(y, x, *weight, bias); });
+}
+
 // ---- experts
 
 TEST_F(Hot, FewRowsOfExperts) {
