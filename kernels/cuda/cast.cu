@@ -46,6 +46,7 @@ void GpuBackend::do_cast(Tensor y, Tensor x) {
     const Rows to{reinterpret_cast<float*>(device_data<std::byte>(y)), width};
     return map("cast", stream_, to, rows_of(x), x.rows(), width, Copy{});
   }
+  sonde_check(y.dtype == DType::bf16 || y.dtype == DType::f16, "a cast to {}", name(y.dtype));
   auto* to = device_data<std::uint16_t>(y);
   const bool bf = y.dtype == DType::bf16;
   const bool four = width % 4 == 0 && reinterpret_cast<std::uintptr_t>(to) % 8 == 0 && by_float4(rows_of(x));

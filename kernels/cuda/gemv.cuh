@@ -30,6 +30,7 @@ struct FourOf {
 template <class F>
 void with_operand(DType dtype, F&& f) {
   if (dtype == DType::f32) return f(float{});
+  sonde_check(dtype == DType::bf16 || dtype == DType::f16, "an operand of {}", name(dtype));
   return dtype == DType::bf16 ? f(gpu::bf16{}) : f(gpu::f16{});
 }
 

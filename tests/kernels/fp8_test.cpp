@@ -189,6 +189,18 @@ TEST_P(Fp8, IsNotForKeptRows) {
   EXPECT_THROW(backend_.keep_weight(rows, 32, Precision::fp8), Error);
 }
 
+TEST_P(Fp8, IsNotForProductsByExpert) {
+  const Random w({16, 32}, 1), x({12, 32}, 2), y({12, 16}, 3), experts({12, 1}, 4);
+  for (std::int64_t t = 0; t < 12; ++t) experts.view.row(t)[0] = static_cast<float>(t % 2);
+  const auto one = backend_.prepare_weight(w, Precision::fp8),
+             other = backend_.prepare_weight(w, Precision::fp8);
+  const Weight* const both[] = {one.get(), other.get()};
+  for (const std::int64_t rows : {3, 12})
+    EXPECT_THROW(backend_.linear_by_expert(y.view.slice_rows(0, rows), x.view.slice_rows(0, rows),
+                                           experts.view.slice_rows(0, rows), both, 0),
+                 std::exception);
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, Fp8, testing::Values("emulated", "cuda"),
                          [](const auto& test) { return test.param; });
 
