@@ -195,7 +195,7 @@ int run_extract(const Arguments& arguments, Communicator& world) {
   const ModelSpec part = TensorShard::of(spec, mesh.tensor_index, mesh.shape.tensor).part_of(spec);
   const Model model = load_model(model_options, load_options(model_options, run_part, mesh), *backend,
                                  run_needs(part, plan, options.sites));
-  say_sums(model, speaks);
+  say_links(model, speaks);
   if (speaks && model.cut_weights > 0)
     fmt::print(stderr, "{} weights are held expanded: the columns of a rank cut their blocks\n",
                model.cut_weights);

@@ -251,7 +251,7 @@ int run_generate(const Arguments& arguments, Communicator& world) {
         std::max(needs.fixed,
                  Generator::cache_bytes(part, 1, static_cast<std::int64_t>(tokens.size()) + options.max_new));
   const Model model = load_model(model_options, load_options(model_options, {}, mesh), *backend, needs);
-  say_sums(model, speaks);
+  say_links(model, speaks);
   RunIdentity run = run_identity(model_options, *backend, model);
   if (tokenizer.tokenizer) run.tokenizer_fingerprint = tokenizer.tokenizer->fingerprint();
   run.edits = edits.json;

@@ -139,8 +139,10 @@ Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& 
   return Model::load(options.path, load, backend);
 }
 
-void say_sums(const Model& model, bool speaks) {
+void say_links(const Model& model, bool speaks) {
   if (speaks && model.tensor_group != nullptr) fmt::print(stderr, "sums over ranks: {}\n", model.sums);
+  if (speaks && model.stages != nullptr)
+    fmt::print(stderr, "streams between stages: {}\n", model.stage_devices.how);
 }
 
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model) {

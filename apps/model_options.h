@@ -47,8 +47,8 @@ LoadOptions load_options(const ModelOptions& options, const RunPart& run,
                          const Mesh& mesh);  // spread over its ranks
 // The same after a look at the device's memory: stderr hears what stays on the host.
 Model load_model(const ModelOptions& options, const LoadOptions& load, Backend& backend, const RunNeeds& run);
-// Where ranks share the model: how they add up what each has computed.
-void say_sums(const Model& model, bool speaks);
+// Where ranks share the model: how they add up what each has computed, and hand over what the next one reads.
+void say_links(const Model& model, bool speaks);
 RunIdentity run_identity(const ModelOptions& options, const Backend& backend, const Model& model);
 
 }  // namespace sonde

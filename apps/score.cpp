@@ -311,7 +311,7 @@ int run_score(const Arguments& arguments, Communicator& world) {
   const auto backend = make_backend(values, {}, mesh.local);
   const Model model = load_model(model_options, load_options(model_options, {}, mesh), *backend,
                                  {.tokens = plan.largest_batch, .logits = true});
-  say_sums(model, speaks);
+  say_links(model, speaks);
   const RunIdentity run = run_identity(model_options, *backend, model);
   RankLines lines(values["out"].as<std::string>(), identity_of(values, run, work, edits.json), world);
   if (speaks)

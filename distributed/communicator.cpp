@@ -68,6 +68,11 @@ struct Communicator::Message {
   PhaseScope phase_{Phase::communication};
 };
 
+void Communicator::count_all(std::int64_t bytes) const {
+  const std::int64_t own = bytes_each_way(bytes, size_);
+  count_traffic(axis_, own, own);
+}
+
 void Communicator::check_sizes(const char* call, std::int64_t found, std::int64_t expected) const {
   sonde_check(found == expected, "{}: {} on rank {}: {} values, expected {}", name_, call, rank_, found,
               expected);
@@ -76,11 +81,13 @@ void Communicator::check_sizes(const char* call, std::int64_t found, std::int64_
 void Communicator::reduce_all(void* x, std::int64_t n, DType dtype, Reduce op) {
   const Call call(*this, "all_reduce",
                   fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
+  count_all(2 * bytes_of(dtype, n));
   if (n > 0) do_all_reduce(x, n, dtype, op);
 }
 
 void Communicator::gather_all(void* all, const void* mine, std::int64_t n, DType dtype) {
   const Call call(*this, "all_gather", fmt::format("{} {}", n, sonde::name(dtype)));
+  count_all(size_ * bytes_of(dtype, n));
   if (n > 0) do_all_gather(all, mine, bytes_of(dtype, n));
 }
 
@@ -89,12 +96,14 @@ void Communicator::scatter_sums(void* share, std::int64_t share_n, const void* x
   check_sizes("reduce_scatter", share_n, share_of(n, rank_, size_).size());
   const Call call(*this, "reduce_scatter",
                   fmt::format("{} {}, {}", n, sonde::name(dtype), kReduce[static_cast<int>(op)]));
+  count_all(bytes_of(dtype, n));
   if (n > 0) do_reduce_scatter(share, x, n, dtype, op);
 }
 
 void Communicator::send_all(void* x, std::int64_t n, DType dtype, int root) {
   sonde_check(root >= 0 && root < size_, "{}: broadcast from rank {} of {}", name_, root, size_);
   const Call call(*this, "broadcast", fmt::format("{} {} from rank {}", n, sonde::name(dtype), root));
+  count_all(bytes_of(dtype, n));
   if (n > 0) do_broadcast(x, bytes_of(dtype, n), root);
 }
 
@@ -103,6 +112,7 @@ std::string Communicator::broadcast_bytes(std::string bytes, int root) {
   broadcast(std::span(&size, 1), root);
   bytes.resize(static_cast<std::size_t>(size));
   const Call call(*this, "broadcast_bytes", fmt::format("{} bytes from rank {}", size, root));
+  count_all(size);
   if (size > 0) do_broadcast(bytes.data(), size, root);
   return bytes;
 }
@@ -110,17 +120,20 @@ std::string Communicator::broadcast_bytes(std::string bytes, int root) {
 void Communicator::exchange(void* out, const void* in, std::int64_t n, DType dtype) {
   sonde_check(n % size_ == 0, "{}: all_to_all of {} values on {} ranks", name_, n, size_);
   const Call call(*this, "all_to_all", fmt::format("{} {}", n, sonde::name(dtype)));
+  count_all(bytes_of(dtype, n));
   if (n > 0) do_all_to_all(out, in, bytes_of(dtype, n / size_));
 }
 
 void Communicator::send_one(const void* x, std::int64_t n, DType dtype, int to, int in_flight) {
   const Message message(*this, "send", to);
+  count_traffic(axis_, bytes_of(dtype, n), 0);
   do_send(std::string(static_cast<const char*>(x), static_cast<std::size_t>(bytes_of(dtype, n))), dtype, to,
           in_flight);
 }
 
 void Communicator::receive_one(void* x, std::int64_t n, DType dtype, int from) {
   const Message message(*this, "receive", from);
+  count_traffic(axis_, 0, bytes_of(dtype, n));
   do_receive(x, bytes_of(dtype, n), dtype, from);
 }
 
@@ -138,6 +151,7 @@ void Communicator::send_bytes(std::string bytes, int to, int in_flight) {
   const auto size = static_cast<std::int64_t>(bytes.size());
   send_one(&size, 1, DType::i64, to, 2 * in_flight);
   const Message message(*this, "send", to);
+  count_traffic(axis_, size, 0);
   do_send(std::move(bytes), DType::u8, to, 2 * in_flight);
 }
 
@@ -152,7 +166,11 @@ std::string Communicator::receive_bytes(int from) {
 std::vector<std::string> Communicator::gather_bytes(const std::string& mine) {
   const Call call(*this, "gather_bytes", "");
   const PhaseScope waiting(Phase::idle);  // the end of a run: for the slowest rank
-  return do_gather_bytes(mine);
+  std::vector<std::string> all = do_gather_bytes(mine);
+  std::int64_t received = -static_cast<std::int64_t>(mine.size());
+  for (const std::string& one : all) received += static_cast<std::int64_t>(one.size());
+  count_traffic(axis_, (size_ - 1) * static_cast<std::int64_t>(mine.size()), received);
+  return all;
 }
 
 void Communicator::barrier() {

@@ -13,6 +13,7 @@
 #include "runtime/dtype.h"
 #include "runtime/rank_link.h"
 #include "runtime/tensor.h"
+#include "runtime/traffic.h"
 
 namespace sonde {
 
@@ -36,6 +37,8 @@ class Communicator {
   int rank() const { return rank_; }
   int size() const { return size_; }
   const std::string& name() const { return name_; }  // "world", "world.tensor": for messages
+  Axis axis() const { return axis_; }
+  void lie_along(Axis axis) { axis_ = axis; }  // whose traffic its calls and its link count as
 
   // all_reduce: every rank gets the sum (least, largest) of all, in place.
   //          BEFORE             AFTER
@@ -183,6 +186,7 @@ class Communicator {
   struct Call;     // enters, checks the contract, leaves
   struct Message;  // enters, leaves
 
+  void count_all(std::int64_t bytes) const;  // of a call that all ranks are in
   void check_sizes(const char* call, std::int64_t found, std::int64_t expected) const;
   void reduce_all(void* x, std::int64_t n, DType dtype, Reduce op);
   void gather_all(void* all, const void* mine, std::int64_t n, DType dtype);
@@ -194,6 +198,7 @@ class Communicator {
 
   int rank_, size_;
   std::string name_;
+  Axis axis_ = Axis::data;
   bool checking_ = false;
   std::int64_t calls_ = 0, messages_ = 0;
 };

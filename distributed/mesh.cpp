@@ -25,6 +25,9 @@ Mesh Mesh::make(Communicator& world, int tensor, int pipeline) {
   mesh.tensor = world.split(d * pipeline + p, t, "tensor");
   mesh.pipeline = world.split(d * tensor + t, p, "pipeline");
   mesh.model = world.split(d, mesh.stages_behind() * tensor + t, "model");
+  mesh.tensor->lie_along(Axis::tensor);
+  for (Communicator* group : {mesh.pipeline.get(), mesh.model.get()})
+    group->lie_along(pipeline > 1 ? Axis::pipeline : Axis::tensor);
   return mesh;
 }
 

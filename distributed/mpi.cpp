@@ -149,7 +149,7 @@ class MpiGroup : public Communicator {
   ~MpiGroup() override { session_->left_over.splice(session_->left_over.end(), sending_); }
 
   RankLink* link() override {
-    if (!link_ && size() > 1) link_ = make_mpi_link(&comm_, name(), session_->board.get());
+    if (!link_ && size() > 1) link_ = make_mpi_link(&comm_, name(), axis(), session_->board.get());
     return link_.get();
   }
   void beat() override {

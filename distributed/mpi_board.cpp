@@ -21,10 +21,10 @@ constexpr double kLeastSilence = 20;        // seconds; SONDE_WATCHDOG_SECONDS a
 constexpr std::int64_t kLongTask = 600000;  // ms: loading a model, closing a store
 constexpr int kPatience = 10;               // times the longest piece of work so far
 constexpr double kAnswer = 5;               // seconds a line may take to arrive
-constexpr std::array<const char*, 15> kCalls = {
-    "nothing",         "all_reduce", "all_gather", "reduce_scatter",  "broadcast",
-    "all_to_all",      "barrier",    "split",      "gather_bytes",    "make_tickets",
-    "broadcast_bytes", "send",       "receive",    "NCCL all_reduce", "NCCL all_gather"};
+constexpr std::array<const char*, 17> kCalls = {
+    "nothing", "all_reduce",      "all_gather",      "reduce_scatter", "broadcast",       "all_to_all",
+    "barrier", "split",           "gather_bytes",    "make_tickets",   "broadcast_bytes", "send",
+    "receive", "NCCL all_reduce", "NCCL all_gather", "NCCL send",      "NCCL receive"};
 
 std::int64_t call_code(const char* call) {
   for (std::size_t i = 1; i < kCalls.size(); ++i)
@@ -110,11 +110,12 @@ void Board::device_calls(int group, std::int64_t count) {
 }
 
 // A call that the host is in comes first: it is no less alive.
-void Board::device_waits(int group, const char* call) {
+void Board::device_waits(int group, const char* call, std::int64_t number, int peer) {
   const std::atomic_ref waiting(mine_->waiting_group);
   std::int64_t before = call != nullptr ? -1 : group;
   if (!waiting.compare_exchange_strong(before, call != nullptr ? group : -1)) return;
-  set(mine_->peer, -1);
+  if (peer >= 0) set(mine_->message, number);
+  set(mine_->peer, peer);
   if (call != nullptr) set(mine_->call, call_code(call));
   entered_ms_ = call != nullptr ? now_ms() : -1;
 }
@@ -159,6 +160,7 @@ void Board::run() {
     if (!one_node_) MPI_Iprobe(MPI_ANY_SOURCE, 0, MPI_COMM_WORLD, &flag, MPI_STATUS_IGNORE);
     if (least_silence_ > 0 && now_ms() >= next) {
       next = now_ms() + 1000;
+      set(mine_->pulse, mine_->pulse + 1);
       const double now = static_cast<double>(now_ms()) * 1e-3;
       watch_neighbour(now);
       watch_own_call(now);
@@ -218,10 +220,16 @@ void Board::watch_neighbour(double now) {
   const int neighbour = (rank_ + 1) % ranks_;
   Line line{};
   const bool answered = read(neighbour, line);
+  if (seen_at_ < 0 || (answered && (line.left || line.pulse != seen_.pulse))) pulse_at_ = now;
+  seen_.pulse = line.pulse;
   if (answered && (line.left || line.waiting_group >= 0 || std::memcmp(&line, &seen_, sizeof line) != 0 ||
                    seen_at_ < 0)) {
     seen_ = line;
     seen_at_ = now;
+    // Of a rank in a call nothing is expected but that its process runs.
+    if (const double still = now - pulse_at_; still > least_silence_ + kAnswer)
+      end_run(fmt::format("{} hangs: its process does not run for {:.0f} s{}",
+                          names_[static_cast<std::size_t>(neighbour)], still, who_waits(neighbour)));
     return;
   }
   const double silence = now - seen_at_;

@@ -28,7 +28,7 @@ class Board {
   // The same of a device: calls are handed to it ahead of time, and it waits in them while the host may be
   // anywhere. null: it goes on.
   void device_calls(int group, std::int64_t count);
-  void device_waits(int group, const char* call);
+  void device_waits(int group, const char* call, std::int64_t number, int peer);
   double patience() const { return least_silence_; }
   void beat();       // from the second on, silence is measured against what went before
   void long_task();  // what follows may take long
@@ -38,8 +38,9 @@ class Board {
   // One rank's line; only its owner writes it.
   struct Line {
     std::int64_t beats, waiting_group, call, allowed_ms, left;  // waiting_group: -1 while it computes
-    std::int64_t peer, message;                                 // -1 in a collective; number of the message
-    std::int64_t calls[kGroups];                                // number of the last call entered, by group
+    std::int64_t pulse;           // of its watchdog's thread, whatever it waits in
+    std::int64_t peer, message;   // -1 in a collective; number of the message
+    std::int64_t calls[kGroups];  // number of the last call entered, by group
     bool computes() const { return !left && waiting_group < 0; }
     std::int64_t number() const { return peer >= 0 ? message : calls[waiting_group]; }
   };
@@ -75,7 +76,7 @@ class Board {
   std::vector<Group> groups_;
   std::atomic<std::int64_t> entered_ms_ = -1;  // of the call we are in
   Line seen_{};                                // the neighbour's, as it last changed
-  double seen_at_ = -1;
+  double seen_at_ = -1, pulse_at_ = -1;
   std::vector<std::int64_t> stuck_;  // when we looked last: ranks that wait for each other, and in which call
   std::thread thread_;
 };

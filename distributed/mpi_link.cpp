@@ -22,16 +22,17 @@ void check(int code, const char* call) {
 
 class MpiLink : public RankLink {
  public:
-  MpiLink(MPI_Comm group, std::string name, Board* board) : name_(std::move(name)), board_(board) {
+  MpiLink(MPI_Comm group, std::string name, Axis axis, Board* board)
+      : name_(std::move(name)), axis_(axis), board_(board) {
     check(MPI_Comm_dup(group, &comm_), "MPI_Comm_dup");  // never freed: that would be a collective call
     MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
     MPI_Comm_rank(comm_, &rank_);
     MPI_Comm_size(comm_, &size_);
     if (board_ == nullptr) return;
-    std::vector<int> members(static_cast<std::size_t>(size_));
+    members_.resize(static_cast<std::size_t>(size_));
     MPI_Comm_rank(MPI_COMM_WORLD, &world_rank_);
-    check(MPI_Allgather(&world_rank_, 1, MPI_INT, members.data(), 1, MPI_INT, comm_), "MPI_Allgather");
-    slot_ = board_->add_group(name_, std::move(members));
+    check(MPI_Allgather(&world_rank_, 1, MPI_INT, members_.data(), 1, MPI_INT, comm_), "MPI_Allgather");
+    slot_ = board_->add_group(name_, members_);
   }
 
   int rank() const override { return rank_; }
@@ -59,9 +60,11 @@ class MpiLink : public RankLink {
   void device_calls(std::int64_t count) override {
     if (board_ != nullptr) board_->device_calls(slot_, count);
   }
-  void device_waits(const char* call) override {
-    if (board_ != nullptr) board_->device_waits(slot_, call);
+  void device_waits(const char* call, int peer, std::int64_t number) override {
+    if (board_ == nullptr) return;
+    board_->device_waits(slot_, call, number, peer < 0 ? -1 : members_[static_cast<std::size_t>(peer)]);
   }
+  void count(std::int64_t sent, std::int64_t received) override { count_traffic(axis_, sent, received); }
   double patience() const override { return board_ != nullptr ? board_->patience() : 0; }
   void end_run(const std::string& why, const std::function<void()>& last) override {
     std::fputs(fmt::format("[rank {}] sonde: error: {}\n", world_rank_, why).c_str(), stderr);
@@ -80,14 +83,16 @@ class MpiLink : public RankLink {
 
   MPI_Comm comm_ = MPI_COMM_NULL;
   const std::string name_;
+  const Axis axis_;
   Board* const board_;
+  std::vector<int> members_;  // ranks of the run
   int rank_ = 0, size_ = 1, world_rank_ = 0, slot_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<RankLink> make_mpi_link(void* communicator, std::string name, Board* board) {
-  return std::make_unique<MpiLink>(*static_cast<MPI_Comm*>(communicator), std::move(name), board);
+std::unique_ptr<RankLink> make_mpi_link(void* communicator, std::string name, Axis axis, Board* board) {
+  return std::make_unique<MpiLink>(*static_cast<MPI_Comm*>(communicator), std::move(name), axis, board);
 }
 
 }  // namespace sonde

@@ -17,6 +17,11 @@ class DeviceRanks {
   virtual void start_all_reduce(Tensor x) = 0;
   virtual void wait_for_sums() = 0;
   virtual void all_gather(Tensor all /*f32 [ranks, n]*/, Tensor mine /*f32 [n]*/) = 0;
+  // From one rank to another. Ops that follow may overwrite x: a copy travels beside them, of kInFlight at
+  // most; then the host waits until the oldest was taken.
+  static constexpr int kInFlight = 2;
+  virtual void send(Tensor x /*f32, contiguous*/, int to) = 0;
+  virtual void receive(Tensor x /*f32, contiguous*/, int from) = 0;
 };
 
 }  // namespace sonde

@@ -47,7 +47,7 @@ std::int64_t rows_under_way(const StoreSchema& schema, const Stage& stage, std::
     if (per_layer(site.site.hook) ? stage.has(site.site.layer)
                                   : stage.first() && site.site.hook < Hook::resid_pre)
       width += site.width();
-  return (2 * stage.behind() + 1) * batch_rows * width * 4;
+  return (2 * stage.behind() + 2) * batch_rows * width * 4;
 }
 
 void receive_captures(Communicator& model, int from, CaptureSink& sink) {

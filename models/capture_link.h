@@ -26,8 +26,8 @@ class CaptureSender : public CaptureSink {
   std::size_t largest_ = 0;
 };
 
-// At most held by a rank of a stage that does not write: of the batch it runs, and of up to two for each
-// stage behind it. batch_rows: recorded of a batch.
+// At most held by a rank of a stage that does not write: of the batch it runs, of up to two for each stage
+// behind it, and of the one that the writer runs. batch_rows: recorded of a batch.
 std::int64_t rows_under_way(const StoreSchema& schema, const Stage& stage, std::int64_t batch_rows);
 
 // The next batch's rows of one stage, into the writer's sink.

@@ -193,7 +193,7 @@ void Generator::State::run(std::vector<Running> sequences, const OnToken& on_tok
 }
 
 void Generator::State::finish_step(Wave& wave, const OnToken& on_token, const OnDone& on_done) {
-  if (model.stages != nullptr) model.stages->broadcast(std::span(wave.next), model.stage.count - 1);
+  share_found(model, std::span(wave.next));
   std::vector<std::int32_t> chosen(wave.running.size(), -1);
   for (std::size_t m = 0; m < wave.members.size(); ++m) {
     chosen[wave.members[m]] = wave.next[m];

@@ -92,6 +92,7 @@ DeviceMemoryPlan plan_device_memory(Backend& backend, const ModelFiles& files, c
                                         spec.d_mlp, spec.n_experts > 0 ? spec.d_expert : 0});
   plan.token = Transformer::workspace_bytes(spec, 1, backend.device()) +
                ops_own_of_token(spec, options.precision) + 2 * 4 * widest;
+  if (!stage.last()) plan.token += DeviceRanks::kInFlight * 4 * spec.d_model;  // on their way
   const std::int64_t others = plan.tables + run.fixed + ops_own(plan) +
                               (run.logits && stage.last() ? 3 * Transformer::logits_bytes(spec) : 0);
   plan.run = others - plan.tables + run.tokens * plan.token;

@@ -250,6 +250,7 @@ Model Model::load(const std::filesystem::path& path, const LoadOptions& options,
   model.tensor_group = options.tensor_group;
   model.stages = options.stages;
   model.device_ranks = join_devices(ranks, backend, model.sums);
+  model.stage_devices = StageDevices::join(stages, backend);
   model.shard = TensorShard::of(model.spec, ranks.rank(), ranks.size());
   model.stage = Stage::of(model.spec, stages.rank(), stages.size(), options.run);
   model.fingerprint = fingerprint_of(model, table, ranks, stages);

@@ -13,6 +13,7 @@
 #include "models/fake_quantise.h"
 #include "models/spec.h"
 #include "models/stage.h"
+#include "models/stage_devices.h"
 #include "models/tensor_shard.h"
 
 namespace sonde {
@@ -62,6 +63,7 @@ struct Model {
   Communicator *tensor_group = nullptr, *stages = nullptr;  // as LoadOptions
   std::unique_ptr<DeviceRanks> device_ranks;  // the same ranks, where their devices talk to each other
   std::string sums;                           // how a sum over the group is made
+  StageDevices stage_devices;                 // of `stages`
   Precision precision;
   std::string name;          // folder or file name
   std::string fingerprint;   // sha256 over spec, tensor table and a checksum of every tensor's bytes

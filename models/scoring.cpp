@@ -129,7 +129,7 @@ void score_documents(const Model& model, Backend& backend, const Inputs& inputs,
     }
     if (b < first + behind) continue;
     auto& [arrays, log_probs] = ran.front();
-    if (model.stages != nullptr) model.stages->broadcast(std::span(log_probs), model.stage.count - 1);
+    share_found(model, std::span(log_probs));
 
     std::size_t row = 0;
     for (std::size_t s = 0; s + 1 < arrays.starts.size(); ++s) {

@@ -74,10 +74,11 @@ Outcome run_shared_extraction(const Model& model, Backend& backend, const Inputs
         open = step.stretch;
       }
       writer->begin_batch(step.batch, batch_rows[static_cast<std::size_t>(step.batch)], arrays.rows());
-      for (int stage = mesh.shape.pipeline - 1; stage > 0; --stage)  // the first one's rows come first
-        receive_captures(*mesh.model, stage * mesh.shape.tensor + by, *writer);
     }
     transformer.forward(arrays.batch(), hooks);
+    // Behind the forward: a stage may not get to send them before the next one has taken its stream.
+    for (int stage = mesh.shape.pipeline - 1; mine && writer != nullptr && stage > 0; --stage)
+      receive_captures(*mesh.model, stage * mesh.shape.tensor + by, *writer);
     if (mine) writer != nullptr ? writer->end_batch() : sender.end_batch();
     mesh.model->beat();
     tokens += batch_tokens(plan, plan.first_batch + step.batch);

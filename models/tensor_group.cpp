@@ -18,7 +18,8 @@ std::int64_t units_of(Hook hook, const std::vector<TensorShard>& shards) {
 }  // namespace
 
 std::unique_ptr<DeviceRanks> join_devices(Communicator& ranks, Backend& backend, std::string& sums) {
-  if (ranks.link() == nullptr || backend.device() == DeviceKind::cpu) {
+  const bool on_host = backend.device() == DeviceKind::cpu;
+  if (ranks.size() == 1 || ranks.all_reduce(std::int64_t{on_host}, Reduce::max) != 0) {
     sums = "MPI, in the order of the ranks";
     return nullptr;
   }

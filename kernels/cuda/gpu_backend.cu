@@ -62,7 +62,7 @@ void GpuBackend::limit_weights(std::int64_t bytes) {
 }
 
 std::unique_ptr<DeviceRanks> GpuBackend::join(RankLink& link, std::string& why_not) {
-  return join_nccl(ordinal_, stream_, link, why_not);
+  return join_nccl(ordinal_, stream_, memory_, link, why_not);
 }
 
 void GpuBackend::wait() { check(cudaStreamSynchronize(stream_), "waiting for the GPU"); }

@@ -14,6 +14,8 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/traffic.h"
+
 #if GPU_EMULATED
 #include "kernels/emulation/nccl_shim.h"
 #define SONDE_NCCL_CALL(name) decltype(&sonde::emulated::name) name = &sonde::emulated::name;
@@ -33,8 +35,9 @@ constexpr milliseconds kLook{100};
 // A call that is this old is looked at. The emulated device runs when somebody waits: from then on our thread
 // does.
 constexpr milliseconds kOld{GPU_EMULATED ? 200 : 1000};
-constexpr double kMore = 5;    // seconds beyond the patience of who can name the culprit
-constexpr double kTimes = 10;  // the longest time between two calls' ends so far
+constexpr double kMore = 5;       // seconds beyond the patience of who can name the culprit
+constexpr double kMessage = 600;  // of a message: the other rank may be at work
+constexpr double kTimes = 10;     // the longest time between two calls' ends so far
 
 #if !GPU_EMULATED
 // Which order sums run in depends on these; the user may choose others.
@@ -73,6 +76,8 @@ struct Library {
   SONDE_NCCL_CALL(ncclCommGetAsyncError)
   SONDE_NCCL_CALL(ncclAllReduce)
   SONDE_NCCL_CALL(ncclAllGather)
+  SONDE_NCCL_CALL(ncclSend)
+  SONDE_NCCL_CALL(ncclRecv)
 };
 
 // What each rank has, at every rank.
@@ -128,7 +133,8 @@ std::string obstacle(const std::vector<Candidate>& all) {
 
 class NcclRanks : public DeviceRanks {
  public:
-  NcclRanks(int ordinal, Stream& stream, RankLink& link) : ordinal_(ordinal), stream_(stream), link_(link) {
+  NcclRanks(int ordinal, Stream& stream, std::shared_ptr<DeviceMemory> memory, RankLink& link)
+      : ordinal_(ordinal), stream_(stream), memory_(std::move(memory)), link_(link) {
     ncclUniqueId id{};
     if (link.rank() == 0) check_nccl(library_.ncclGetUniqueId(&id), "asking NCCL for an id");
     id = gather(link, id)[0];
@@ -137,14 +143,17 @@ class NcclRanks : public DeviceRanks {
 #endif
     check_nccl(library_.ncclCommInitRank(&comm_, link.size(), id, link.rank()), "joining the ranks by NCCL");
     check(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "creating a stream");
-    for (cudaEvent_t* event : {&computed_, &summed_})
+    for (cudaEvent_t* event : {&computed_, &summed_, &sending_[0].taken, &sending_[1].taken})
       check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "creating an event");
     thread_ = std::thread([this] { watch(); });
   }
 
   ~NcclRanks() override {
     const bool failing = std::uncaught_exceptions() > 0;
-    if (!failing) cudaStreamSynchronize(stream_.handle()), cudaStreamSynchronize(beside_);
+    if (!failing) cudaStreamSynchronize(stream_.handle());
+    for (Sending& s : sending_)
+      if (!failing) wait_until_taken(s);
+    if (!failing) cudaStreamSynchronize(beside_);
     {
       const std::lock_guard guard(mutex_);
       stop_ = true;
@@ -155,7 +164,8 @@ class NcclRanks : public DeviceRanks {
     failing ? library_.ncclCommAbort(comm_) : library_.ncclCommDestroy(comm_);
     for (const Call& call : calls_) cudaEventDestroy(call.done);
     for (const cudaEvent_t event : spare_) cudaEventDestroy(event);
-    for (const cudaEvent_t event : {computed_, summed_}) cudaEventDestroy(event);
+    for (const cudaEvent_t event : {computed_, summed_, sending_[0].taken, sending_[1].taken})
+      cudaEventDestroy(event);
     cudaStreamDestroy(beside_);
   }
 
@@ -188,19 +198,71 @@ class NcclRanks : public DeviceRanks {
     sonde_check(mine.dtype == DType::f32 && mine.contiguous() && all.dtype == DType::f32 &&
                     all.contiguous() && all.count() == link_.size() * mine.count(),
                 "all_gather of {} into {}", mine.describe(), all.describe());
-    call("NCCL all_gather", stream_, [&] {
+    count(4 * all.count());
+    call("NCCL all_gather", kAll, stream_, [&] {
       return library_.ncclAllGather(mine.data, all.data, static_cast<std::size_t>(mine.count()), ncclFloat32,
                                     comm_, stream_);
     });
   }
 
+  void send(Tensor x, int to) override {
+    sonde_check(x.dtype == DType::f32 && x.contiguous(), "a message of {}", x.describe());
+    static_assert(kInFlight == 2);
+    Sending& s = sending_[sent_++ % kInFlight];
+    wait_until_taken(s);
+    if (s.memory.bytes() < x.count() * 4) s.memory = Buffer(x.count() * 4, memory_);
+    check(cudaMemcpyAsync(s.memory.data(), x.data, static_cast<std::size_t>(x.count() * 4),
+                          cudaMemcpyDeviceToDevice, stream_),
+          "copying a message");
+    check(cudaEventRecord(computed_, stream_), "recording an event");
+    check(cudaStreamWaitEvent(beside_, computed_, 0), "ordering streams");
+    s.number = call(kSend, to, beside_, [&] {
+      return library_.ncclSend(s.memory.data(), static_cast<std::size_t>(x.count()), ncclFloat32, to, comm_,
+                               beside_);
+    });
+    check(cudaEventRecord(s.taken, beside_), "recording an event");
+    s.to = to;
+    link_.count(4 * x.count(), 0);
+  }
+
+  void receive(Tensor x, int from) override {
+    sonde_check(x.dtype == DType::f32 && x.contiguous(), "a message of {}", x.describe());
+    link_.count(0, 4 * x.count());
+    call("NCCL receive", from, stream_, [&] {
+      return library_.ncclRecv(x.data, static_cast<std::size_t>(x.count()), ncclFloat32, from, comm_,
+                               stream_);
+    });
+  }
+
  private:
+  static constexpr int kAll = -1;
+  static constexpr const char* kSend = "NCCL send";
+
   struct Call {
     std::int64_t number;
     const char* name;
+    int peer;  // of a message; else kAll
     Clock::time_point since;
     cudaEvent_t done;
+    // Ops go on beside a send. The emulated device runs one piece of work at a time.
+    bool keeps_ops() const { return GPU_EMULATED || name != kSend; }
   };
+  // A message that left, and its memory until it was taken.
+  struct Sending {
+    Buffer memory;
+    cudaEvent_t taken = nullptr;
+    int to = kAll;  // nobody: there is none
+    std::int64_t number = 0;
+  };
+
+  void wait_until_taken(Sending& s) {
+    if (s.to == kAll) return;
+    link_.device_waits(kSend, s.to, s.number);
+    const cudaError_t error = cudaEventSynchronize(s.taken);
+    link_.device_waits(nullptr, s.to, s.number);
+    s.to = kAll;
+    if (std::uncaught_exceptions() == 0) check(error, "waiting for a message to be taken");
+  }
 
   void check_nccl(ncclResult_t result, const char* doing) const {
     if (result == ncclSuccess) return;
@@ -209,28 +271,35 @@ class NcclRanks : public DeviceRanks {
               more.empty() ? "" : ": ", more);
   }
 
+  void count(std::int64_t bytes) {  // of a call that all ranks are in
+    const std::int64_t own = bytes_each_way(bytes, link_.size());
+    link_.count(own, own);
+  }
+
   void reduce(Tensor x, cudaStream_t stream) {
     sonde_check(x.dtype == DType::f32 && x.contiguous(), "all_reduce of {}", x.describe());
-    call("NCCL all_reduce", stream, [&] {
+    count(2 * 4 * x.count());
+    call("NCCL all_reduce", kAll, stream, [&] {
       return library_.ncclAllReduce(x.data, x.data, static_cast<std::size_t>(x.count()), ncclFloat32, ncclSum,
                                     comm_, stream);
     });
   }
 
   template <class F>
-  void call(const char* name, cudaStream_t stream, const F& f) {
+  std::int64_t call(const char* name, int peer, cudaStream_t stream, const F& f) {
     const std::lock_guard guard(mutex_);
     link_.device_calls(++issued_);
     check_nccl(f(), name);
     cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
     check(cudaStreamIsCapturing(stream, &capture), "asking whether a graph is recorded");
-    if (capture != cudaStreamCaptureStatusNone) return;  // it runs when the graph does
+    if (capture != cudaStreamCaptureStatusNone) return issued_;  // it runs when the graph does
     if (spare_.empty())
       check(cudaEventCreateWithFlags(&spare_.emplace_back(), cudaEventDisableTiming), "creating an event");
     const cudaEvent_t done = spare_.back();
     spare_.pop_back();
     check(cudaEventRecord(done, stream), "recording an event");
-    calls_.push_back({issued_, name, Clock::now(), done});
+    calls_.push_back({issued_, name, peer, Clock::now(), done});
+    return issued_;
   }
 
   void watch() {
@@ -251,19 +320,20 @@ class NcclRanks : public DeviceRanks {
         const auto start = std::max(last, oldest.since);
         const bool old = now - oldest.since >= kOld;
         if (GPU_EMULATED && !old) break;
-        if (old) link_.device_waits(oldest.name);
+        if (old && oldest.keeps_ops()) link_.device_waits(oldest.name, oldest.peer, oldest.number);
         lock.unlock();
         const bool over = is_over(oldest.done);
         lock.lock();
         const double took = std::chrono::duration<double>(now - start).count();
         if (!over) {
-          if (link_.patience() > 0 && took > std::max(link_.patience() + kMore, kTimes * longest))
+          const double most = oldest.peer == kAll ? link_.patience() + kMore : kMessage;
+          if (link_.patience() > 0 && took > std::max(most, kTimes * longest))
             end_run(
                 oldest,
                 fmt::format("is not done after {:.0f} s: a rank of the group or the network is gone", took));
           break;
         }
-        link_.device_waits(nullptr);
+        if (oldest.keeps_ops()) link_.device_waits(nullptr, oldest.peer, oldest.number);
         longest = std::max(longest, took);
         last = now;
         spare_.push_back(oldest.done);
@@ -282,7 +352,7 @@ class NcclRanks : public DeviceRanks {
     ncclResult_t error = ncclSuccess;
     library_.ncclCommGetAsyncError(comm_, &error);
     if (error == ncclSuccess || error == ncclInProgress) return;
-    const Call call = calls_.empty() ? Call{issued_, "a call", {}, nullptr} : calls_.front();
+    const Call call = calls_.empty() ? Call{issued_, "a call", kAll, {}, nullptr} : calls_.front();
     end_run(call, fmt::format("failed: NCCL says {}", library_.ncclGetErrorString(error)));
   }
 
@@ -299,10 +369,13 @@ class NcclRanks : public DeviceRanks {
   const Library library_;
   const int ordinal_;
   Stream& stream_;
+  const std::shared_ptr<DeviceMemory> memory_;
   RankLink& link_;
   ncclComm_t comm_ = nullptr;
   cudaStream_t beside_ = nullptr;  // what travels while ops go on
   cudaEvent_t computed_ = nullptr, summed_ = nullptr;
+  Sending sending_[kInFlight];
+  std::size_t sent_ = 0;
 
   std::mutex mutex_;
   std::condition_variable stopping_;
@@ -315,10 +388,11 @@ class NcclRanks : public DeviceRanks {
 
 }  // namespace
 
-std::unique_ptr<DeviceRanks> join_nccl(int ordinal, Stream& stream, RankLink& link, std::string& why_not) {
+std::unique_ptr<DeviceRanks> join_nccl(int ordinal, Stream& stream, std::shared_ptr<DeviceMemory> memory,
+                                       RankLink& link, std::string& why_not) {
   why_not = obstacle(gather(link, candidate(ordinal)));
   if (!why_not.empty()) return nullptr;
-  return std::make_unique<NcclRanks>(ordinal, stream, link);
+  return std::make_unique<NcclRanks>(ordinal, stream, std::move(memory), link);
 }
 
 }  // namespace sonde::SONDE_GPU

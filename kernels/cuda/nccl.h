@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "kernels/cuda/stream.h"
+#include "kernels/cuda/memory.h"
 #include "kernels/device_ranks.h"
 #include "runtime/rank_link.h"
 
@@ -11,6 +11,7 @@ namespace sonde::SONDE_GPU {
 
 // Collective. Null, on every rank of the group, where one of them cannot: why_not says why. The link must
 // outlive what comes back.
-std::unique_ptr<DeviceRanks> join_nccl(int ordinal, Stream& stream, RankLink& link, std::string& why_not);
+std::unique_ptr<DeviceRanks> join_nccl(int ordinal, Stream& stream, std::shared_ptr<DeviceMemory> memory,
+                                       RankLink& link, std::string& why_not);
 
 }  // namespace sonde::SONDE_GPU

@@ -3,7 +3,8 @@
 
 namespace sonde::SONDE_GPU {
 
-std::unique_ptr<DeviceRanks> join_nccl(int, cudaStream_t, RankLink&, std::string& why_not) {
+std::unique_ptr<DeviceRanks> join_nccl(int, Stream&, std::shared_ptr<DeviceMemory>, RankLink&,
+                                       std::string& why_not) {
   why_not = "built without NCCL";
   return nullptr;
 }

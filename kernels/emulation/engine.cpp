@@ -99,6 +99,24 @@ cudaError_t Engine::submit(Stream* stream, Work work) {
   return cudaError_t::cudaSuccess;
 }
 
+cudaError_t Engine::submit_in_turn(Stream* stream, Work work) {
+  if (stream->capture) return submit(stream, std::move(work));  // its turn is the graph's
+  const auto push_turn = [&](Task::Kind kind) {
+    Task task;
+    task.kind = kind;
+    task.event = turn_;
+    task.generation = 1;
+    push(stream, std::move(task));
+  };
+  if (turn_ && turn_->completed == 0) push_turn(Task::Kind::wait);
+  const cudaError_t error = submit(stream, std::move(work));
+  turn_ = std::make_shared<EventState>();
+  turn_->recorded = 1;
+  turn_->of_turns = true;
+  push_turn(Task::Kind::record);
+  return error;
+}
+
 cudaError_t Engine::record(Stream* stream, Event& event) {
   if (stream->capture) {
     event.state = std::make_shared<EventState>();
@@ -237,7 +255,7 @@ void Engine::run_head(Stream* stream) {
     case Task::Kind::record:
       task.event->completed = std::max(task.event->completed, task.generation);
       task.event->time = now();
-      task.event->clock = stream->clock;
+      if (!task.event->of_turns) task.event->clock = stream->clock;
       break;
     case Task::Kind::wait:
       stream->clock.join(task.event->clock);
@@ -332,6 +350,7 @@ void Engine::reset() {
   sticky_ = last_error = cudaError_t::cudaSuccess;
   detail.clear();
   captures_ = 0;
+  turn_.reset();
   for (const auto& stream : streams_) stream->capture.reset();
   random_ = 0;
 }

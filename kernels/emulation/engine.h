@@ -32,6 +32,8 @@ struct Work {
 struct EventState {
   std::uint64_t recorded = 0, completed = 0;
   double time = 0;  // seconds, of the last completion
+  bool of_turns =
+      false;  // says who is next and promises nothing about memory: who waits for it learns nothing
   Clock clock;
   std::shared_ptr<struct Capture> capture;  // recorded while that stream was captured
   std::size_t node = 0;
@@ -91,6 +93,9 @@ class Engine {
   bool alive(const Event* event) const { return events_.count(const_cast<Event*>(event)) > 0; }
 
   cudaError_t submit(Stream* stream, Work work);
+  // Work that may wait for other processes, and keeps all others from running meanwhile: of all streams it
+  // runs in the order in which it was submitted. So processes whose hosts submit in an order that ends end.
+  cudaError_t submit_in_turn(Stream* stream, Work work);
   cudaError_t record(Stream* stream, Event& event);
   cudaError_t wait(Stream* stream, Event& event);
   // The host waits; drain is without its learning anything from it.
@@ -134,6 +139,7 @@ class Engine {
   Stream default_stream_;
   std::size_t stream_numbers_ = 1;
   Clock host_;
+  std::shared_ptr<EventState> turn_;  // the end of what was last submitted in turn
   std::vector<std::unique_ptr<Stream>> streams_;
   std::set<Event*> events_;
   int captures_ = 0;

@@ -215,7 +215,7 @@ ncclResult_t submit(NcclComm* comm, cudaStream_t handle, std::vector<Call> calls
   if (config().network > 0 && line.calls > config().network) line.lost = true;
   const auto error = stream_call(handle, [&](Engine& engine, Stream* stream) {
     Work work{"collective", [batch] { return batch->run(); }, {}, [batch] { batch->begin(); }};
-    return engine.submit(stream, std::move(work));
+    return engine.submit_in_turn(stream, std::move(work));
   });
   return error == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }

@@ -49,6 +49,7 @@ std::int64_t bytes_of_stage(const ModelSpec& spec, const Work& work, const Store
   if (last || options.gpu)
     add("captured rows", packed_memory(schema, rows, score_values, Transformer::logits_bytes(share) / 4));
   if (options.gpu) {
+    if (!last) add("streams on their way", DeviceRanks::kInFlight * 4 * tokens * spec.d_model);
     if (options.precision != Precision::f32)
       add("operands in 16 bits",
           tokens * 2 *

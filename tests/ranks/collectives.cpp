@@ -1,9 +1,9 @@
 // Run under mpiexec: every collective against a loop over what all ranks hold, at odd sizes; then, asked by
 // name, the ways in which ranks fail.
 //   collectives            checks everything, prints "ok" on rank 0
-//   collectives CASE       mismatch-size | mismatch-call | throw | hang | die | leave | differ | chain |
-//   circle | unsent |
-//                          mismatch-message
+//   collectives CASE       mismatch-size | mismatch-call | throw | hang | stop-in-call | die | leave | differ
+//   |
+//                          chain | circle | unsent | mismatch-message
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -12,6 +12,7 @@
 #include <cstring>
 #include <set>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "distributed/agreement.h"
@@ -194,6 +195,17 @@ void fail_as_asked(Communicator& world, std::string_view how) {
     // Signs of life first, so that silence is told from a slow start.
     for (int i = 0; i < 3; ++i) world.beat();
     if (odd_one) raise(SIGSTOP);
+  }
+  if (how == "stop-in-call") {  // one is stopped while it waits for another, which then comes
+    for (int i = 0; i < 3; ++i) world.beat();
+    if (odd_one)
+      std::thread([] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        raise(SIGSTOP);
+      }).detach();
+    if (world.rank() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    world.barrier();
+    world.barrier();
   }
   if ((how == "leave" || how == "unsent") && odd_one) return;
   std::vector<double> message(10);

@@ -1,7 +1,8 @@
 // Run under mpiexec: NCCL's calls between emulated devices, each against a loop over what all ranks hold, and
 // the same through Backend::join; then, asked by name, the ways in which ranks and networks fail.
 //   device_collectives            checks everything, prints "ok" on rank 0
-//   device_collectives CASE       hang | die | leave | lost
+//   device_collectives CASE       hang | die | leave | lost, in a sum
+//   device_collectives stage-CASE the same in a message from stage to stage; stage-busy: one at work for long
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "distributed/pair_link.h"
 #include "kernels/devices.h"
 #include "kernels/emulation/config.h"
 #include "kernels/emulation/nccl_shim.h"
@@ -250,6 +252,74 @@ void check_backend(Communicator& world) {
     fail("{} calls ran, expected 12", emulation::nccl_calls() - calls);
 }
 
+// Neighbours in a chain, as the stages of a pipeline are.
+struct Chain {
+  std::unique_ptr<Backend> backend = make_emulated_backend();
+  std::unique_ptr<RankLink> link_before, link_next;
+  std::unique_ptr<DeviceRanks> before, next;
+
+  explicit Chain(Communicator& world) {
+    for (const int lower : {0, 2, 1}) {
+      if (lower + 1 >= world.size() || world.rank() < lower || world.rank() > lower + 1) continue;
+      const bool first = world.rank() == lower;
+      auto& link = first ? link_next : link_before;
+      link = make_pair_link(*world.link(), lower);
+      std::string why_not;
+      (first ? next : before) = backend->join(*link, why_not);
+      if (!why_not.empty()) fail("emulated devices do not join: {}", why_not);
+    }
+  }
+};
+
+// More messages than may be in flight, of several sizes, each overwritten as soon as it is sent; a rank adds
+// 1 to what it hands on. What the last one finds comes back by the hosts when a rank has run as many further
+// turns as there are ranks behind it, and one more.
+void check_messages(Communicator& world) {
+  if (world.size() == 1) return;
+  Chain chain(world);
+  Backend& ops = *chain.backend;
+  Buffer memory, ones_memory, host;
+  const int last = world.size() - 1, ahead = last - world.rank() + 1;
+  const std::int64_t calls = emulation::nccl_calls();
+  constexpr int kTurns = 9;
+  const auto n_of = [](int turn) { return static_cast<std::size_t>(100 + 50 * (turn * 3 % 5)); };
+  for (int turn = 0; turn < kTurns + ahead; ++turn) {
+    if (turn < kTurns) {
+      const auto n = static_cast<std::int64_t>(n_of(turn));
+      std::vector<float> mine = held<float>(turn, 0, n_of(turn)), ones(n_of(turn), 1.0f);
+      const Tensor x = ops.on_device(Tensor(mine.data(), DType::f32, {n}), memory);
+      const Tensor one = ops.on_device(Tensor(ones.data(), DType::f32, {n}), ones_memory);
+      if (chain.before) {
+        ops.scale(x, x, 0);
+        chain.before->receive(x, 0);
+        ops.add(x, x, one);
+      }
+      if (chain.next) chain.next->send(x, 1);
+      if (!chain.next) {
+        const Tensor found = ops.on_host(x, host);
+        for (int r = 0; r < last; ++r)
+          world.send(std::span<const float>(found.f32(), static_cast<std::size_t>(n)), r);
+        for (float& v : mine)
+          for (int r = 0; r < last; ++r) v += 1.0f;
+        if (std::memcmp(found.data, mine.data(), mine.size() * 4) != 0) fail("message {} is wrong", turn);
+      }
+      ops.scale(x, x, 0);
+      if (turn % 2 == 1) ops.wait();
+    }
+    if (turn < ahead || !chain.next) continue;
+    std::vector<float> found(n_of(turn - ahead)), expected = held<float>(turn - ahead, 0, found.size());
+    world.receive(std::span(found), last);
+    for (float& v : expected)
+      for (int r = 0; r < last; ++r) v += 1.0f;
+    if (found != expected) fail("what came of message {} is wrong", turn - ahead);
+  }
+  const int ends = (chain.before ? 1 : 0) + (chain.next ? 1 : 0);
+  chain.before.reset();
+  chain.next.reset();  // which waits until the last message is taken
+  if (emulation::nccl_calls() - calls != ends * kTurns)
+    fail("{} calls ran, expected {}", emulation::nccl_calls() - calls, ends * kTurns);
+}
+
 void check_all(Communicator& world) {
   {
     Device d(world);
@@ -264,9 +334,33 @@ void check_all(Communicator& world) {
     check_graph(d);
   }
   check_backend(world);
+  check_messages(world);
+}
+
+// The rank in the middle fails between what it receives and what it sends.
+void fail_in_a_chain(Communicator& world, std::string_view how) {
+  Chain chain(world);
+  Buffer memory, host;
+  for (int turn = 0; turn < 6; ++turn) {
+    std::vector<float> mine = held<float>(turn, 0, 100);
+    const Tensor x = chain.backend->on_device(Tensor(mine.data(), DType::f32, {100}), memory);
+    if (turn == 3 && world.rank() == 1) {
+      if (how == "stage-die") raise(SIGKILL);
+      if (how == "stage-hang") raise(SIGSTOP);
+      if (how == "stage-leave") return;
+      if (how == "stage-fail") fail("a disk is full");
+      // Slow is not hanging: it shows signs of life, and who waits for it says so.
+      for (int i = 0; how == "stage-busy" && i < 14; ++i, world.beat()) usleep(500000);
+    }
+    if (chain.before) chain.before->receive(x, 0);
+    if (chain.next) chain.next->send(x, 1);
+    if (!chain.next) chain.backend->on_host(x, host);
+    world.beat();
+  }
 }
 
 void fail_as_asked(Communicator& world, std::string_view how) {
+  if (how.starts_with("stage-")) return fail_in_a_chain(world, how);
   const bool odd_one = world.rank() == world.size() - 1;
   const auto backend = make_emulated_backend();
   std::string why_not;

@@ -95,10 +95,14 @@ void expect_near(const std::vector<Activations>& found, const std::vector<Activa
 }
 
 // Not silently through the hosts.
-void expect_device_sums(const Model& model, const Backend& backend) {
-  const bool expected = mesh.shape.tensor > 1 && backend.device() == DeviceKind::emulated;
-  EXPECT_EQ(model.device_ranks != nullptr, expected) << model.sums;
-  EXPECT_EQ(model.sums.starts_with("emulated NCCL"), expected) << model.sums;
+void expect_device_links(const Model& model, const Backend& backend) {
+  const bool devices = backend.device() == DeviceKind::emulated, sums = mesh.shape.tensor > 1 && devices;
+  EXPECT_EQ(model.device_ranks != nullptr, sums) << model.sums;
+  EXPECT_EQ(model.sums.starts_with("emulated NCCL"), sums) << model.sums;
+  const StageDevices& stages = model.stage_devices;
+  EXPECT_EQ(stages.before != nullptr, devices && !model.stage.first()) << stages.how;
+  EXPECT_EQ(stages.next != nullptr, devices && !model.stage.last()) << stages.how;
+  EXPECT_EQ(stages.how == "emulated NCCL", devices && mesh.shape.pipeline > 1) << stages.how;
 }
 
 TEST(Goldens, EveryHook) {
@@ -119,7 +123,7 @@ TEST(Goldens, EveryHook) {
         for (const char* file : {"", "model.gguf"}) {
           if (!fs::exists(folder / file)) continue;
           const Model model = Model::load(folder / file, spread(precision), *backend);
-          expect_device_sums(model, *backend);
+          expect_device_links(model, *backend);
           const auto steps = run(model, *backend, golden.documents);
           golden.compare(steps, precision, "steps");
           golden.compare(run(model, *backend, golden.documents, free_sites(model)), precision, "fused",
@@ -173,14 +177,16 @@ TEST_P(Family, EveryHookIsTheOracles) {
     }
     if (seed == 0 || long_run()) {
       const Model model = Model::load(folder.path(), spread(), *emulated);
-      expect_device_sums(model, *emulated);
+      expect_device_links(model, *emulated);
       const std::vector<Activations> found = run(model, *emulated, inputs);
       compare(found, expected[0].size(), "emulated");
       setenv("SONDE_SUMS", "host", 1);  // the emulated NCCL adds in the order in which hosts do
       const Model by_hosts = Model::load(folder.path(), spread(), *emulated);
       unsetenv("SONDE_SUMS");
       EXPECT_EQ(by_hosts.device_ranks, nullptr);
-      expect_near(run(by_hosts, *emulated, inputs), found, 0, "sums by hosts");
+      EXPECT_EQ(by_hosts.stage_devices.before, nullptr);
+      EXPECT_EQ(by_hosts.stage_devices.next, nullptr);
+      expect_near(run(by_hosts, *emulated, inputs), found, 0, "sums and streams by hosts");
     }
     if (HasFailure()) return;
   }
@@ -294,6 +300,22 @@ TEST_P(Family, BatchesInFlightHaveTheBitsOfOneStage) {
               model = Model::load(folder.path(), spread(), *backend);
   std::vector<Ids> inputs = documents(drawn.spec.vocab, 2);
   for (int i = 0; i < 3; ++i) inputs.insert(inputs.end(), inputs.begin(), inputs.begin() + 3);
+  if (GetParam() == "llama" || long_run()) {  // between devices, edited on the way
+    const auto emulated = make_emulated_backend();
+    const auto edits = [&](Hooks& hooks, const HookSizes& sizes) {
+      for (int l = 0; l < model.spec.n_layers; ++l) {
+        Edit scale{{Hook::resid_post, l}, EditOp::scale, TokenSelector::parse("every:2")};
+        scale.coefficient = 1.25f;
+        hooks.edit(std::move(scale), sizes);
+      }
+    };
+    const Site last{Hook::resid_post, static_cast<int>(model.spec.n_layers) - 1};
+    const RunOptions options{{{Hook::resid_pre, 0}, last}, "all", edits};
+    const Model whole_there = Model::load(folder.path(), one_stage(), *emulated),
+                there = Model::load(folder.path(), spread(), *emulated);
+    expect_same_bits(run_alone(whole_there, *emulated, inputs, options),
+                     of_all_stages(there, run_alone(there, *emulated, inputs, options)), "between devices");
+  }
   for (const Site site : model.spec.sites()) {
     const RunOptions options{{site}, site.layer % 2 == 0 ? "last" : "all", {}};
     expect_same_bits(run_alone(whole, *backend, inputs, options),

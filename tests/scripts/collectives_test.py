@@ -27,6 +27,7 @@ expect_failure(3, "differ", ["the answer is not the same on all ranks: rank 2", 
 expect_failure(3, "throw", ["[rank 2] the odd one fails"])
 expect_failure(3, "die", ["rank 2", "signal 9"])
 expect_failure(3, "hang", ["rank 2", "no sign of life", "barrier (call"], SONDE_WATCHDOG_SECONDS="2")
+expect_failure(3, "stop-in-call", ["rank 2 (", "hangs: its process does not run"], SONDE_WATCHDOG_SECONDS="2")
 expect_failure(3, "mismatch-message", ["[rank 0] world: message 1: rank 2 sends 80 bytes of f64, rank 0 expects 36 bytes of f32"])
 code, output, took = run(3, "chain", SONDE_WATCHDOG_SECONDS="2")
 assert code == 0, output

@@ -20,6 +20,14 @@ for n in (1, 2, 3, 4):
         assert code == 0 and f"ok on {n} ranks" in output, f"{n} ranks, {settings}:\n{output}"
     print(f"calls    on {n} ranks: {took:.1f} s", flush=True)
 
+# From stage to stage: the first one's sends wait for the rank in the middle, the last one's receive does.
+expect_failure(3, "stage-die", ["rank 1", "signal 9"])
+expect_failure(3, "stage-fail", ["[rank 1]", "a disk is full"])
+expect_failure(3, "stage-hang", ["rank 1 (", " hangs: ", "(message "], SONDE_WATCHDOG_SECONDS="2")
+expect_failure(3, "stage-leave", ["NCCL ", "(message ", "rank 1 (", "has left"], SONDE_WATCHDOG_SECONDS="2")
+expect_failure(2, "stage-lost", ["NCCL", " of world) failed", "network error"], SONDE_EMULATION="network=3")
+code, output, took = run(3, "stage-busy", SONDE_WATCHDOG_SECONDS="2")
+assert code == 0 and took > 7, f"a stage at work for long, not hanging: {code} after {took:.1f} s\n{output}"
 expect_failure(3, "die", ["rank 2", "signal 9"])
 expect_failure(3, "hang", ["rank 2", "no sign of life", "NCCL all_reduce (call 4 of world)"], SONDE_WATCHDOG_SECONDS="2")
 expect_failure(2, "leave", ["NCCL all_reduce (call 4 of world)", "rank 1", "has left"], SONDE_WATCHDOG_SECONDS="2")

@@ -307,6 +307,12 @@ MUTATIONS = [
     Mutation("sum_wrong_stream", "sums over ranks: in the stream of nobody", "nccl.cpp",
              "void all_reduce(Tensor x) override { reduce(x, stream_); }",
              "void all_reduce(Tensor x) override { reduce(x, beside_); }", "all", "ranks"),
+    Mutation("message_no_wait", "messages: one leaves before it is written", "nccl.cpp",
+             'check(cudaStreamWaitEvent(beside_, computed_, 0), "ordering streams"); s.number', "s.number", "all", "ranks"),
+    Mutation("message_overwritten", "messages: the next one is written over one that was not taken", "nccl.cpp",
+             "wait_until_taken(s); if (s.memory", "if (s.memory", "all", "ranks"),
+    Mutation("message_not_copied", "messages: what is sent is the ops' own, which they overwrite", "nccl.cpp",
+             "library_.ncclSend(s.memory.data()", "library_.ncclSend(x.data", "all", "ranks"),
     # ---- attention in tiles of floats
     Mutation("tiled_no_barrier", "tiles: scores of a tile that is not whole", "tiled_attention.cu",
              "__syncthreads(); float s[kPer][kScores] = {};", "float s[kPer][kScores] = {};", ATTENTION),

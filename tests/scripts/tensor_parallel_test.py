@@ -109,6 +109,40 @@ def check_gpus(model, ids, tmp):
     print("3 ranks on 2 GPUs: in turn", flush=True)
 
 
+def check_streams(model, ids, tmp):
+    """From stage to stage the stream goes between devices, or by the hosts where these cannot, and the run says which; a stage that
+    is stopped ends the run in time."""
+    outs = [os.path.join(tmp, name) for name in ("by-devices", "by-hosts")]
+    command = lambda out: extract(model, ids, out, "--max-tokens", "400", "--device", "emulated", *on_mesh(1, 3), batch=64)
+    for out, variables, words in zip(outs, ({"SONDE_EMULATION": "streams=eager"}, {"SONDE_SUMS": "host"}),
+                                     ("between stages: emulated NCCL\n", "between stages: MPI, through the hosts' memory (stages ")):
+        text = run(command(out), 3, **variables)
+        assert words in text, text
+    run([SONDE, "store", "diff", *outs])
+    few = os.path.join(tmp, "few-streams.jsonl")
+    with open(ids) as f, open(few, "w") as g:
+        g.writelines(f.readlines()[:6])
+    for command_line in (["score", model, "--ids", few, "--batch-tokens", "30"], ["generate", model, "--prompts", few, "--max-new", "5"]):
+        found = []
+        for ranks, mesh in ((2, on_mesh(2)), (4, on_mesh(2, 2))):
+            out = os.path.join(tmp, f"lines-{ranks}.jsonl")
+            run([SONDE, *command_line, "--device", "emulated", "--dtype", "f32", *mesh, "--out", out], ranks)
+            with open(out) as f:
+                found.append(f.read())
+            os.remove(out)
+        assert found[0] == found[1], f"{command_line[0]} differs on stages"
+    shutil.rmtree(outs[0])
+    process = subprocess.Popen(launch(3, extract(model, ids, outs[0], "--device", "emulated", *on_mesh(1, 3), batch=16)),
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(SONDE_WATCHDOG_SECONDS="3"))
+    while process.poll() is None and not glob.glob(os.path.join(outs[0], "shards.rank-*")):
+        time.sleep(0.02)
+    os.kill(ranks_of(process)[1], signal.SIGSTOP)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode != 0 and "rank 1 (" in text and " hangs: " in text, text
+    shutil.rmtree(outs[0]), shutil.rmtree(outs[1])
+    print("streams between stages: by devices as by hosts; one that is stopped is named", flush=True)
+
+
 def check_stop_and_resume(model, ids, tmp):
     """A rank that does not write is asked to stop: all leave with 75; another mesh finishes."""
     parts = os.path.join(tmp, "parts")
@@ -225,6 +259,7 @@ def check_program(tmp):
     run(extract(model, ids, whole))
     check_stores(model, ids, whole, tmp)
     check_gpus(model, ids, tmp)
+    check_streams(model, ids, tmp)
     check_score_and_generate(model, ids, tmp)
     check_stop_and_resume(model, ids, tmp)
     check_memory(tmp)
