@@ -53,23 +53,26 @@ Json to_json(const MeshPlan& plan) {
   const PhaseTimes& s = plan.seconds;
   Json memory = Json::object();
   for (const MemoryKind& kind : plan.memory) memory[kind.name] = kind.bytes;
-  return {
-      {"data", plan.mesh.data},
-      {"tensor", plan.mesh.tensor},
-      {"pipeline", plan.mesh.pipeline},
-      {"fits", plan.fits},
-      {"memory_bytes", {{"total", plan.bytes()}, {"by_kind", memory}}},
-      {"seconds",
-       {{"start", s.start},
-        {"load", s.load},
-        {"forward", s.forward},
-        {"communication", s.communication},
-        {"capture", s.capture},
-        {"finish", s.finish},
-        {"write", s.write},
-        {"total", s.total()}}},
-      {"link_bytes_of_a_rank", {{"inside_a_node", plan.links.inside}, {"between_nodes", plan.links.between}}},
-      {"tokens_per_second", plan.tokens_per_second}};
+  return {{"data", plan.mesh.data},
+          {"tensor", plan.mesh.tensor},
+          {"pipeline", plan.mesh.pipeline},
+          {"fits", plan.fits},
+          {"memory_bytes", {{"total", plan.bytes()}, {"by_kind", memory}}},
+          {"seconds",
+           {{"start", s.start},
+            {"load", s.load},
+            {"forward", s.forward},
+            {"communication", s.communication},
+            {"capture", s.capture},
+            {"finish", s.finish},
+            {"write", s.write},
+            {"total", s.total()}}},
+          {"link_bytes_of_a_rank",
+           {{"inside_a_node", plan.links.inside},
+            {"between_nodes", plan.links.between},
+            {"tensor", plan.links.tensor},
+            {"pipeline", plan.links.pipeline}}},
+          {"tokens_per_second", plan.tokens_per_second}};
 }
 
 void print_hours(const char* what, double seconds, const char* remark = "") {
@@ -188,8 +191,9 @@ void print(const PlanReport& report) {
              number("flops", "per_token"));
   for (const char* part : {"linear", "attention", "head"})
     fmt::print("    {:<20} {:>14.4g}\n", part, number("flops", part));
-  fmt::print("\nbytes that a {} sends\n  {:<22} {:>14}\n  {:<22} {:>14}\n", device, "inside its node",
-             describe_bytes(best.links.inside), "to other nodes", describe_bytes(best.links.between));
+  fmt::print("\nbytes that a {} sends or receives, whichever is more\n  {:<22} {:>14}\n  {:<22} {:>14}\n",
+             device, "inside its node", describe_bytes(best.links.inside), "to other nodes",
+             describe_bytes(best.links.between));
   fmt::print("\nbytes to the disk, {}\n", name(r.schema.dtype));
   for (const SiteBytes& hook : bytes_by_hook(report))
     fmt::print("  {:<38} x {:<4} {:>12}\n", hook.name, hook.sites, describe_bytes(hook.bytes));

@@ -18,6 +18,7 @@
 #include "models/plan/plan.h"
 #include "runtime/error.h"
 #include "runtime/profile.h"
+#include "runtime/traffic.h"
 
 namespace sonde {
 namespace {
@@ -233,16 +234,22 @@ double work_seconds(const Json& rank) {
 struct Measured {
   double seconds = 0, wall = 0, load = 0, memory = 0;  // of the slowest, the largest rank
   std::vector<double> phases;                          // mean over ranks
+  std::vector<double> bytes;  // by axis, sent or received by the rank that exchanges most
 };
 
 Measured measured(const Json& profile) {
   Measured m;
   m.phases.assign(std::size(kShown), 0);
+  m.bytes.assign(kAxes, 0);
   for (const Json& rank : profile["ranks"]) {
     m.seconds = std::max(m.seconds, work_seconds(rank));
     m.wall = std::max(m.wall, rank["wall_seconds"].get<double>());
     m.load = std::max(m.load, phase_of(rank, Phase::load));
     m.memory = std::max(m.memory, rank["peak_memory_bytes"].get<double>());
+    for (std::size_t a = 0; a < m.bytes.size(); ++a) {
+      const Json& bytes = rank["bytes"][std::string(name(static_cast<Axis>(a)))];
+      m.bytes[a] = std::max({m.bytes[a], bytes["sent"].get<double>(), bytes["received"].get<double>()});
+    }
     for (std::size_t i = 0; i < m.phases.size(); ++i)
       m.phases[i] += phase_of(rank, kShown[i]) / static_cast<double>(profile["ranks"].size());
   }
@@ -282,14 +289,19 @@ ScalingSeries summarise(const Study& study, const Series& series, const std::vec
                        predicted_rate / first_predicted,
                        predicted_rate / first_predicted / growth,
                        rate,
-                       m.phases};
+                       m.phases,
+                       m.bytes,
+                       {0, plan.links.tensor, plan.links.pipeline}};
     csv +=
         fmt::format("{},{},{},{},{:.4f},{:.4f},{:.1f},{:.4f},{:.4f},{:.4f}", series.name, ranks,
                     study.threads, tokens, m.wall, m.seconds, rate, point.speedup, point.efficiency, m.load);
     for (const double s : m.phases) csv += fmt::format(",{:.4f}", s);
-    csv += fmt::format(",{:.0f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{}\n", m.memory, predicted,
+    csv += fmt::format(",{:.0f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{:.4f},{}", m.memory, predicted,
                        point.predicted_speedup, plan.seconds.load, plan.seconds.forward,
                        plan.seconds.communication, plan.seconds.capture, plan.bytes());
+    for (const auto* bytes : {&point.bytes, &point.predicted_bytes})
+      for (const double n : *bytes) csv += fmt::format(",{:.0f}", n);
+    csv += "\n";
     result.points.push_back(std::move(point));
   }
   return result;
@@ -298,9 +310,12 @@ ScalingSeries summarise(const Study& study, const Series& series, const std::vec
 std::string csv_head() {
   std::string head = "scaling,ranks,threads,tokens,wall_s,work_s,tokens_per_s,speedup,efficiency,load_s";
   for (const Phase phase : kShown) head += fmt::format(",{}_s", name(phase));
-  return head +
-         ",peak_memory_bytes,predicted_work_s,predicted_speedup,predicted_load_s,predicted_forward_s,"
-         "predicted_communication_s,predicted_capture_s,predicted_memory_bytes\n";
+  head +=
+      ",peak_memory_bytes,predicted_work_s,predicted_speedup,predicted_load_s,predicted_forward_s,"
+      "predicted_communication_s,predicted_capture_s,predicted_memory_bytes";
+  for (const char* which : {"", "predicted_"})
+    for (int a = 0; a < kAxes; ++a) head += fmt::format(",{}{}_bytes", which, name(static_cast<Axis>(a)));
+  return head + "\n";
 }
 
 }  // namespace
@@ -372,6 +387,7 @@ int run_scale_study(const Arguments& arguments) {
       {"store", values["store"].as<std::string>()},
       {"repeats", std::to_string(repeats)}};
   for (const Phase phase : kShown) report.phases.emplace_back(name(phase));
+  for (int a = 0; a < kAxes; ++a) report.axes.emplace_back(name(static_cast<Axis>(a)));
   std::string csv = csv_head();
   for (const Series& series : all) report.series.push_back(summarise(study, series, machines, csv));
   write_file_atomically(study.out / "scaling.csv", csv);

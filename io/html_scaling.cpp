@@ -125,6 +125,21 @@ std::string table(const ScalingReport& report, const ScalingSeries& series) {
   return out + "</table></div>";
 }
 
+// Megabytes along each axis, and what was planned.
+std::string bytes_table(const ScalingReport& report, const ScalingSeries& series) {
+  std::string out = "<div class=\"wide\"><table><tr><th>ranks</th>";
+  for (const std::string& axis : report.axes)
+    out += fmt::format("<th>{0}, MB</th><th>planned</th>", escape_html(axis));
+  out += "</tr>";
+  for (const ScalingPoint& p : series.points) {
+    out += fmt::format("<tr><td>{}</td>", p.ranks);
+    for (std::size_t a = 0; a < p.bytes.size(); ++a)
+      out += fmt::format("<td>{:.3f}</td><td>{:.3f}</td>", p.bytes[a] * 1e-6, p.predicted_bytes[a] * 1e-6);
+    out += "</tr>";
+  }
+  return out + "</table></div>";
+}
+
 std::string section(const ScalingReport& report, const ScalingSeries& series) {
   std::string out = fmt::format("<section><h2>{} scaling</h2><p>{}</p>", escape_html(series.name),
                                 escape_html(series.meaning));
@@ -149,7 +164,8 @@ std::string section(const ScalingReport& report, const ScalingSeries& series) {
   std::vector<std::pair<std::string, int>> names;
   for (std::size_t i = 0; i < report.phases.size(); ++i)
     names.emplace_back(report.phases[i], static_cast<int>(i % 8));
-  return out + legend(names) + table(report, series) + "</section>";
+  out += legend(names) + table(report, series);
+  return out + "<h3>Bytes of the rank that exchanges most</h3>" + bytes_table(report, series) + "</section>";
 }
 
 }  // namespace

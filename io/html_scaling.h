@@ -16,6 +16,8 @@ struct ScalingPoint {
   double predicted_speedup = 1, predicted_efficiency = 1;
   double tokens_per_second = 0;
   std::vector<double> phases;  // seconds of a rank, the mean of all; as ScalingReport::phases
+  // That the rank which exchanges most sends or receives; as ScalingReport::axes
+  std::vector<double> bytes, predicted_bytes;
 };
 
 struct ScalingSeries {
@@ -26,7 +28,7 @@ struct ScalingSeries {
 struct ScalingReport {
   std::string title;
   std::vector<std::pair<std::string, std::string>> facts;
-  std::vector<std::string> phases;
+  std::vector<std::string> phases, axes;
   std::vector<ScalingSeries> series;
 };
 

@@ -11,6 +11,12 @@
 namespace sonde {
 namespace {
 
+// Each rank of a tensor group has some of the columns (TensorShard::units).
+bool is_sharded(RowShape shape) {
+  return shape == RowShape::HE || shape == RowShape::HS || shape == RowShape::KE || shape == RowShape::F ||
+         shape == RowShape::V;
+}
+
 std::vector<Site> sites_of(const StoreSchema& schema) {
   std::vector<Site> sites;
   for (const StoreSite& site : schema.sites) sites.push_back(site.site);
@@ -67,28 +73,54 @@ class StagePlan {
                                 row_bytes_of(share, r_.work, sites_) * part_of_layers() / m_.rows.value);
   }
 
-  // What a rank sends or receives: two all-reduces a layer and one for the embedding (a ring's 2 (t - 1) / t
-  // of the bytes), and the residual stream over each border between stages.
+  // Of the sites of this stage, or of all others: float32 bytes of all rows.
+  double captured_bytes(bool here, bool sharded_only = false) const {
+    std::vector<Site> some;
+    for (const Site site : sites_)
+      if (stage_of(site) == here && (!sharded_only || is_sharded(info(site.hook).shape)))
+        some.push_back(site);
+    return captured_bytes_of(*r_.spec, r_.work, some) * share_;
+  }
+  bool stage_of(Site site) const {
+    if (per_layer(site.hook)) return stage_.has(site.layer);
+    return site.hook < Hook::resid_pre ? stage_.first() : stage_.last();
+  }
+
+  // Rows that are summed over a tensor group: twice a layer, once where both parts travel as one, and once
+  // for the embedding. Behind the last layer's attention there are recorded rows alone.
+  double summed_rows() const {
+    const ModelSpec& s = *r_.spec;
+    const bool together = s.order == BlockOrder::parallel && !s.post_norms;
+    const std::int64_t last = layers_needed(s, sites_) - 1;
+    double rows = stage_.first() ? static_cast<double>(r_.work.tokens) : 0;
+    for (std::int64_t l = stage_.layers.begin; l < stage_.layers.end; ++l) {
+      std::int64_t sums = together ? 1 : 2;
+      for (const Site site : sites_)  // a capture of one part has a sum of its own
+        if (together && site.layer == l && (site.hook == Hook::attn_out || site.hook == Hook::mlp_out))
+          ++sums;
+      rows += static_cast<double>(sums * (l == last ? r_.work.rows : r_.work.tokens));
+    }
+    return share_ * rows;
+  }
+
+  // What a rank sends or receives: sums and gathered columns within its tensor group (a ring's 2 (t - 1) / t
+  // of a sum's bytes), and the residual stream over each border between stages.
   double communicate() {
-    const auto t = static_cast<double>(mesh_.tensor);
-    const double stream = share_ * static_cast<double>(r_.work.tokens) * 4 *
-                          static_cast<double>(r_.spec->d_model);  // bytes of [T, D] over all batches
+    const auto t = static_cast<double>(mesh_.tensor), row = 4 * static_cast<double>(r_.spec->d_model);
     double seconds = 0;
     if (mesh_.tensor > 1) {
       const double sums = 2 * static_cast<double>(stage_.layers.size()) + (stage_.first() ? 1 : 0);
-      double bytes = sums * stream * 2 * (t - 1) / t;
-      if (stage_.last() && wants_logits(sites_))  // column slabs to the rank that writes the row
-        bytes += share_ * static_cast<double>(r_.work.rows) * 4 * static_cast<double>(r_.spec->vocab) *
-                 (t - 1) / t / t;
-      seconds += over(mesh_.tensor, bytes, batches_ * sums * 2 * (t - 1));
+      // Columns go to the rank that writes the row, between devices to all.
+      links_.tensor =
+          summed_rows() * row * 2 * (t - 1) / t + captured_bytes(true, true) * (t - 1) / t / (m_.gpu ? 1 : t);
+      seconds += over(mesh_.tensor, links_.tensor, batches_ * sums * 2 * (t - 1));
     }
     if (mesh_.pipeline > 1) {
-      // The rank that writes receives the stream and the other stages' captured rows; what they send it is
-      // counted there.
-      double bytes = stream;
-      if (stage_.last())
-        bytes += captured_bytes_of(*r_.spec, r_.work, sites_) * share_ * (1 - part_of_layers());
-      seconds += over(mesh_.tensor * mesh_.pipeline, bytes, batches_);
+      // The stream, and beside it captured rows: a stage sends its own, the rank that writes receives all
+      // others'. Of a group each rank writes its share of the batches.
+      links_.pipeline =
+          share_ * static_cast<double>(r_.work.tokens) * row + captured_bytes(!stage_.last()) / t;
+      seconds += over(mesh_.tensor * mesh_.pipeline, links_.pipeline, batches_);
     }
     return seconds;
   }
@@ -141,6 +173,8 @@ MeshPlan plan_mesh(const PlanRequest& r, const PlanMesh& mesh) {
     loaded = std::max(loaded, stage.load_bytes());
     plan.links.inside = std::max(plan.links.inside, stage.links().inside);
     plan.links.between = std::max(plan.links.between, stage.links().between);
+    plan.links.tensor = std::max(plan.links.tensor, stage.links().tensor);
+    plan.links.pipeline = std::max(plan.links.pipeline, stage.links().pipeline);
   }
   const double share = slowest.share(), group = static_cast<double>(mesh.tensor);
   PhaseTimes& s = plan.seconds;

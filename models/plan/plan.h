@@ -24,8 +24,11 @@ struct PhaseTimes {
   double total() const { return start + load + work(); }
 };
 
-struct LinkBytes {  // that one rank sends in all
+// That one rank sends or receives in all, whichever is more: inside its node and between nodes, and the same
+// by the axis of the mesh (runtime/traffic.h).
+struct LinkBytes {
   double inside = 0, between = 0;
+  double tensor = 0, pipeline = 0;
 };
 
 struct MeshPlan {

@@ -112,9 +112,9 @@ TEST(Memory, AStageThatDoesNotWriteHoldsRowsUnderWay) {
   const auto one_site = [&](int stage, int stages) {  // of the largest batch, at each of the stage's layers
     return Stage::of(spec, stage, stages).layers.size() * 20 * 8 * 4;
   };
-  EXPECT_EQ(beside(0, 2), 3 * one_site(0, 2));  // its own, and two on the way to the next stage
-  EXPECT_EQ(beside(0, 3), 5 * one_site(0, 3));
-  EXPECT_EQ(beside(1, 3), 3 * one_site(1, 3));
+  EXPECT_EQ(beside(0, 2), 4 * one_site(0, 2));  // its own, two on the way to the next stage, the writer's
+  EXPECT_EQ(beside(0, 3), 6 * one_site(0, 3));
+  EXPECT_EQ(beside(1, 3), 4 * one_site(1, 3));
   // The logits, and the same again packed.
   EXPECT_EQ(beside(1, 2), store_memory(schema) + 2 * Transformer::logits_bytes(spec));
   EXPECT_EQ(beside(0, 1), beside(1, 2));

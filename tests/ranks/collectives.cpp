@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <array>
 #include <cmath>
 #include <csignal>
 #include <cstring>
@@ -175,11 +176,44 @@ void check_mesh(Communicator& world) {
   }
 }
 
+// Each call counts what nccl-tests' bus bandwidth does, along its group's axis.
+void check_traffic(Communicator& world) {
+  const auto group = world.split(0, world.rank(), "counted");
+  group->lie_along(Axis::tensor);
+  const auto n = static_cast<std::size_t>(group->size());
+  std::vector<double> x(60 * n), all(60 * n * n), share(60);
+  const std::array<Traffic, kAxes> before = traffic();
+  const std::int64_t bytes = 8 * 60 * (group->size() - 1);  // (N - 1) / N of x
+  std::int64_t sent = 0;
+  const auto expect = [&](const char* call, std::int64_t more, std::int64_t receives) {
+    sent += more;
+    const auto now = traffic();
+    if (now[1].sent - before[1].sent != sent || now[1].received - before[1].received != receives)
+      fail("{}: {} bytes sent and {} received, expected {} and {}", call, now[1].sent - before[1].sent,
+           now[1].received - before[1].received, sent, receives);
+    if (now[0].sent != before[0].sent || now[2].sent != before[2].sent) fail("{} along another axis", call);
+  };
+  group->all_reduce(std::span(x));
+  expect("all_reduce", 2 * bytes, sent + 2 * bytes);
+  group->all_gather(std::span(all), std::span<const double>(x));
+  expect("all_gather", bytes * group->size(), sent + bytes * group->size());
+  group->reduce_scatter(std::span(share), std::span<const double>(x));
+  expect("reduce_scatter", bytes, sent + bytes);
+  group->broadcast(std::span(x));
+  expect("broadcast", bytes, sent + bytes);
+  if (group->size() == 1) return;
+  if (group->rank() == 0) group->send(std::span<const double>(share), 1);
+  if (group->rank() == 1) group->receive(std::span(share), 0);
+  const std::int64_t here = sent;
+  expect("send", group->rank() == 0 ? 480 : 0, here + (group->rank() == 1 ? 480 : 0));
+}
+
 void check_everything(Communicator& world) {
   world.check_contracts(true);
   check_all(world);
   check_tickets(world);
   check_mesh(world);
+  check_traffic(world);
 }
 
 void fail_as_asked(Communicator& world, std::string_view how) {

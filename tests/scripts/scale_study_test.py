@@ -49,6 +49,20 @@ def main(tmp):
     assert sorted(os.listdir(out)) == ["bench-1.json", "bench-2.json", "report.html", "scaling.csv"], os.listdir(out)
     print("scaling.csv and report.html: whole", flush=True)
 
+    # Bytes along the axes, beside the plan's: all but what is said at the start, at each batch and at the end.
+    for mesh, axis in (("--tensor-parallel", "tensor"), ("--pipeline-parallel", "pipeline")):
+        text = study(model, "--ranks", "2", mesh, "2", "--tokens", "4096", "--document-tokens", "64", "--batch-tokens", "512",
+                     "--sites", "blocks.*.hook_resid_post,blocks.0.mlp.hook_post,logits", "--repeats", "1", "--out", out)
+        with open(os.path.join(out, "report.html")) as f:
+            assert f"{axis}, MB" in f.read()
+        for r in csv.DictReader(text.splitlines()):
+            found, planned = float(r[f"{axis}_bytes"]), float(r[f"predicted_{axis}_bytes"])
+            other = "pipeline" if axis == "tensor" else "tensor"
+            assert planned > 1e6 and abs(found / planned - 1) < 0.02, f"{axis}: {found} bytes, planned {planned}"
+            assert float(r[f"predicted_{other}_bytes"]) == 0 and float(r[f"{other}_bytes"]) == 0, r
+            assert 0 < float(r["data_bytes"]) < 0.02 * planned, r
+            print(f"{r['scaling']}, {axis}: {found:.0f} bytes of a rank, planned {planned:.0f}", flush=True)
+
     for arguments, expected, words in ((["--ranks", "2,1"], 2, "--ranks: found '2,1'"),
                                        (["--ranks", "0"], 2, "--ranks: found '0'"),
                                        (["--ranks", "1", "--document-tokens", "100000"], 2, "--document-tokens: found"),
