@@ -19,6 +19,8 @@ LLAMA_8B = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidde
             "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "hidden_act": "silu",
             "tie_word_embeddings": False, "torch_dtype": "bfloat16"}
 RESIDUALS = ["--sites", "blocks.*.hook_resid_post"]
+CACHE = os.environ.get("SONDE_CACHE", os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "sonde"))
+SMOLLM2 = os.environ.get("SONDE_SMOLLM2_GGUF", os.path.join(CACHE, "SmolLM2-135M-Instruct.Q4_1.gguf"))
 CLUSTER = ["--nodes", "8", "--gpus", "4", "--gpu-memory", "80G"]
 
 
@@ -149,6 +151,30 @@ def check_extraction(tmp):
     print("rates of sonde bench, or measured now: used, and said so")
 
 
+def check_memory(tmp):
+    """What a run takes at most, within 20 %: weights as the GEMM wants them, and as the file has them."""
+    if not os.path.exists(SMOLLM2):
+        print(f"memory of a real model: skipped, no {SMOLLM2}")
+        return
+    rng = random.Random(4)
+    ids, out, profile = (os.path.join(tmp, name) for name in ("memory.jsonl", "memory", "memory.json"))
+    with open(ids, "w") as f:
+        for _ in range(8):
+            f.write(json.dumps({"ids": [rng.randrange(1000, 40000) for _ in range(256)]}) + "\n")
+    for weights in ("prepared", "quantised"):
+        for sites in ("blocks.29.hook_resid_post", "blocks.*.hook_resid_post"):
+            options = ["--ids", ids, "--sites", sites, "--dtype", "f32", "--weights-in-memory", weights]
+            planned = plan(SMOLLM2, *options)["best"]["memory_bytes"]["total"]
+            sonde("extract", SMOLLM2, *options, "--out", out, "--profile", profile)
+            with open(profile) as f:
+                found = json.load(f)["ranks"][0]["peak_memory_bytes"]
+            subprocess.run(["rm", "-r", out], check=True)
+            off = planned / found - 1
+            print(f"memory, {weights}, {sites}: {found / 1e6:.0f} MB, planned {100 * off:+.1f} %", flush=True)
+            assert abs(off) < 0.2, f"{weights}, {sites}: planned {planned} bytes, found {found}"
+
+
 with tempfile.TemporaryDirectory() as folder:
+    check_memory(folder)
     check_mistakes(check_cluster(folder), folder)
     check_extraction(folder)
