@@ -64,8 +64,9 @@ void spin_shortly(char** argv) {
   execv(self.c_str(), argv);  // if that fails, waiting is slower and nothing else
 }
 
-// Large blocks are mapped and go back to the system when they are freed. By default malloc soon takes even them
-// from its heap, where small blocks come to lie between them: a run then holds up to twice what it needs.
+// Large blocks are mapped and go back to the system when they are freed. By default malloc soon takes even
+// them from its heap, where small blocks come to lie between them: a run then holds up to twice what it
+// needs.
 void map_large_blocks() { mallopt(M_MMAP_THRESHOLD, 1 << 20); }
 
 int report(const Communicator* world, const char* kind, const Error& error, int code) {
