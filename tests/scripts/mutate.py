@@ -4,7 +4,7 @@
 usage: mutate.py BUILD [--long] [--only NAME] [--table FILE]
 
 BUILD is a build folder (Ninja) that holds test_kernels and test_kernels_race. Of each mutant one source is compiled
-and linked in front of the library; a test that passed before must fail. By default six mutants, with --long or
+and linked in front of the library; a test that passed before must fail. By default those marked in_ci, with --long or
 SONDE_LONG=1 all of them.
 """
 import argparse

@@ -73,7 +73,7 @@ MUTATIONS = [
              "ks + here * kKeys", "ks + (here ^ 1) * kKeys", BF16),
     # ---- fragments
     Mutation("flash_swapped_fragment", "flash: the two halves of b are swapped", "flash_attention.cu",
-             "mma(s[j], a, b[0], b[1], T{});", "mma(s[j], a, b[1], b[0], T{});", BF16),
+             "mma_16816<T>(s[j], a, b[0], b[1]);", "mma_16816<T>(s[j], a, b[1], b[0]);", BF16),
     Mutation("flash_not_transposed", "flash: V is loaded without .trans", "flash_attention.cu",
              "ldmatrix_x4_trans(b, vt", "ldmatrix_x4(b, vt", BF16),
     Mutation("flash_wrong_rows_of_q", "flash: matrices of Q in the wrong order", "flash_attention.cu",
@@ -116,8 +116,6 @@ MUTATIONS = [
              "const float t = row_scales[r];", "const float t = row_scales[first];", FP8, in_ci=True),
     Mutation("fp8_decode_scale", "fp8: decode takes the column's scale of another column", "fp8.cu",
              "all * column_scales[column]", "all * column_scales[column / 2]", FP8),
-    Mutation("fp8_hides_infinity", "fp8: infinite values become 448", "fp8.cu", "largest < 0x7f800000u",
-             "largest <= 0x7f800000u", FP8),
     Mutation("fp8_columns_filled_up", "fp8: what fills a row up is the next one's", "fp8.cu",
              "return i < n ? row[i] : 0.0f;", "return row[i];", FP8),
     Mutation("map_tail", "maps: the last value of a row is left out", "rows.cuh", "for (std::int64_t c = first; c < width;",
