@@ -88,7 +88,7 @@ class Transformer {
   // there
   Buffer kept_memory_;
   Buffer shown_memory_;                      // [T, D] a sum for captures alone
-  Buffer router_memory_, expert_memory_;     // [T, X + 2k]; rows of one expert, or few of all
+  Buffer router_memory_, expert_memory_;     // [T, X + 2k]; rows of one expert, or of all
   Buffer choice_memory_;                     // the router's choice and its weights, for the host
   Buffer squares_memory_, divisors_memory_;  // of a norm over the heads of all ranks
   Tensor resid_;                             // [T, D] the residual stream
